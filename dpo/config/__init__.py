@@ -1,0 +1,1 @@
+"""conf/*.yaml and the command line -> one checked RunConfig."""

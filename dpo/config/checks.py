@@ -1,0 +1,108 @@
+"""Every cross-check of a configuration: all problems at once, each with the setting to change."""
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo.config.schema import LoraAdapterConfig, RunConfig
+from dpo.errors import ConfigError
+from dpo.loss import LOSSES
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError with everything that is out of range or contradicts something else."""
+    problems = [
+        *_ranges(config),
+        *_model_and_data(config),
+        *_reference(config),
+        *_not_yet(config),
+        *_names(config),
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _ranges(section: Any, prefix: str = "") -> list[str]:
+    """Hold every field to the choices and ranges that its schema states."""
+    problems = []
+    for f in fields(section):
+        key, value = f"{prefix}{f.name}", getattr(section, f.name)
+        if is_dataclass(value):
+            problems += _ranges(value, f"{key}.")
+        elif value is not None and (problem := _range_problem(value, f.metadata)):
+            problems.append(f"{key}={value}: {problem}")
+    return problems
+
+
+def _range_problem(value: Any, rule: Any) -> str | None:
+    if "choices" in rule and value not in rule["choices"]:
+        return f"must be one of {', '.join(rule['choices'])}"
+    low, high, above = rule.get("low"), rule.get("high"), rule.get("above")
+    if low is not None and value < low:
+        return f"must be at least {low}"
+    if high is not None and value > high:
+        return f"must be at most {high}"
+    if above is not None and value <= above:
+        return f"must be greater than {above}"
+    return None
+
+
+def _model_and_data(config: RunConfig) -> list[str]:
+    model, data = config.model, config.data
+    problems = []
+    if model.path in (None, "???") and not model.build:
+        problems.append("model.path is not set: give a folder or a hub name (or model=tiny for the built-in model)")
+    if model.path and model.build:
+        problems.append(f"model.path={model.path} and model.build={model.build}: choose one; model=hf takes a path")
+    if model.build and model.build != "tiny":
+        problems.append(f"model.build={model.build}: the only model built in code is tiny")
+    if model.build and model.revision:
+        problems.append("model.revision has no meaning for a model built in code: remove it or set model.path")
+    if data.path in (None, "???") and not data.demo:
+        problems.append("data.path is not set: give a file or a hub name (or data=demo for the built-in pairs)")
+    if data.path and data.demo:
+        problems.append(f"data.path={data.path} and data.demo={data.demo}: choose one; data=files takes a path")
+    if data.max_length and data.max_prompt_length and data.max_prompt_length >= data.max_length:
+        problems.append(
+            f"data.max_prompt_length={data.max_prompt_length} leaves no room for an answer within "
+            f"data.max_length={data.max_length}: lower the first or raise the second"
+        )
+    if config.eval.checker == "demo" and not data.demo:
+        problems.append("eval.checker=demo can judge answers to data=demo only: set eval.checker=none")
+    return problems
+
+
+def _reference(config: RunConfig) -> list[str]:
+    kind, needs = config.reference.kind, LOSSES[config.loss.name].needs_reference
+    adapted = isinstance(config.adapter, LoraAdapterConfig)
+    problems = []
+    if kind == "none" and needs:
+        problems.append(f"reference=none, but loss={config.loss.name} compares with a reference: reference=auto")
+    if kind not in ("none", "auto") and not needs:
+        problems.append(f"reference={kind}, but loss={config.loss.name} compares with no reference: reference=auto")
+    if config.reference.path and not needs:
+        problems.append(f"reference.path is set, but loss={config.loss.name} compares with no reference: remove it")
+    if kind == "adapter_off" and not adapted:
+        problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=sharded")
+    if kind == "adapter_off" and config.reference.path:
+        problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=sharded")
+    return problems
+
+
+def _not_yet(config: RunConfig) -> list[str]:
+    """Names that are reserved and refused, never ignored."""
+    problems = []
+    if config.reference.kind == "cached":
+        problems.append("reference=cached is not available yet: use reference=sharded (or adapter_off with LoRA)")
+    if config.adapter.kind == "qlora":
+        problems.append("adapter=qlora is not available yet: use adapter=lora")
+    return problems
+
+
+def _names(config: RunConfig) -> list[str]:
+    problems = []
+    if config.name is not None and (not config.name.strip() or set(config.name) & set('/\\:*?"<>|')):
+        problems.append(f"name={config.name}: it becomes a folder, so letters, digits, '.', '_' and '-' only")
+    if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
+        problems.append(f"resume={config.resume}: no such folder; give auto, never, or a run's or checkpoint's folder")
+    return problems

@@ -1,0 +1,186 @@
+"""Every setting of a run as a typed dataclass: one class per config group, one more per choice that has its own knobs.
+
+`conf/<group>/<choice>.yaml` fills them in. A field's metadata states the values it may take (`choices`) or its range
+(`low`, `high`, `above`), which `dpo.config.checks` holds in one place for all of them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def one_of(default: str, *choices: str) -> Any:
+    """A text setting that takes one of `choices`."""
+    return field(default=default, metadata={"choices": choices})
+
+
+def number(default: Any, *, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
+    """A number with `low <= value <= high`, or `value > above`; null passes where the type allows it."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """The policy: a Hugging Face causal language model, by folder or hub name, or a tiny one built in code."""
+
+    path: str | None = None  # folder or hub name; null with `build`
+    revision: str | None = None  # hub branch, tag or commit
+    build: str | None = None  # name of a model built in code with random weights: "tiny"
+    chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
+    gradient_checkpointing: bool = False  # recompute activations in backward: about 30 % more time, far less memory
+    dropout: bool = False  # keep the base model's own dropout in training
+    trust_remote_code: bool = False  # run Python code that comes with the model
+    eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Where the preference pairs come from and which of them are used."""
+
+    path: str | None = None  # .json, .jsonl, .parquet (optionally .gz for the first two), or a hub name
+    split: str = "train"  # split of a hub data set
+    eval_path: str | None = None  # held-out pairs; null: `eval.fraction` of the prompts of `path`
+    eval_split: str | None = None  # hub split for held-out pairs; alone, it belongs to `path`
+    revision: str | None = None  # hub branch, tag or commit
+    demo: int = number(0, low=0)  # > 0: this many demo pairs generated in code instead of `path`
+    format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats
+    limit: int | None = number(None, low=1)  # use only the first rows
+    max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
+    max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
+    truncation: str = one_of("drop", "drop", "cut_answers")  # what happens to a pair longer than max_length
+    on_bad_row: str = one_of("error", "error", "skip")
+
+
+@dataclass(kw_only=True, slots=True)
+class AdapterConfig:
+    """Full fine-tuning: no adapter."""
+
+    kind: str = "none"
+
+
+@dataclass(kw_only=True, slots=True)
+class LoraAdapterConfig(AdapterConfig):
+    """LoRA (Hu et al. 2021, arXiv:2106.09685): W + (alpha / rank) B A, with A and B trained."""
+
+    kind: str = "lora"
+    rank: int = number(16, low=1)
+    alpha: float = number(32.0, above=0)
+    dropout: float = number(0.0, low=0, high=0.99)
+    target_modules: list[str] = field(default_factory=lambda: ["all-linear"])  # names, or all-linear (not the head)
+
+
+@dataclass(kw_only=True, slots=True)
+class ReferenceConfig:
+    """The frozen model that the policy is held against."""
+
+    kind: str = one_of("auto", "auto", "sharded", "adapter_off", "none", "cached")
+    path: str | None = None  # null: the policy's own starting weights
+    revision: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """What every loss has."""
+
+    name: str = "???"
+
+
+@dataclass(kw_only=True, slots=True)
+class SigmoidLossConfig(LossConfig):
+    """DPO (Rafailov et al. 2023, arXiv:2305.18290, eq. 7); label smoothing: conservative DPO (Mitchell 2023)."""
+
+    name: str = "sigmoid"
+    beta: float = number(0.1, above=0)  # strength of the pull to the reference; usual range 0.01 to 0.5
+    label_smoothing: float = number(0.0, low=0, high=0.4999)  # probability that a label is flipped
+
+
+@dataclass(kw_only=True, slots=True)
+class SftLossConfig(LossConfig):
+    """Supervised fine-tuning: the mean negative log-probability over all answer tokens of the global batch."""
+
+    name: str = "sft"
+    answers: str = one_of("chosen", "chosen", "both")  # whose answers are learnt
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimConfig:
+    """AdamW, its schedule, and how many pairs make one step."""
+
+    lr: float | None = number(None, above=0)  # null: 5e-7 for full fine-tuning, 5e-5 for an adapter
+    scheduler: str = one_of("cosine", "cosine", "linear", "constant")  # after the warm-up
+    warmup_ratio: float = number(0.1, low=0, high=1)  # share of all steps
+    min_lr_ratio: float = number(0.0, low=0, high=1)  # final learning rate / lr
+    weight_decay: float = number(0.0, low=0)  # on matrices; never on biases and norms
+    beta1: float = number(0.9, low=0, high=0.9999)
+    beta2: float = number(0.999, low=0, high=0.99999)
+    eps: float = number(1e-8, above=0)
+    max_grad_norm: float = number(1.0, low=0)  # 0: no clipping
+    epochs: float = number(1.0, above=0)  # fractions too
+    max_steps: int | None = number(None, low=1)  # stops earlier than epochs, never later
+    global_batch_size: int = number(32, low=1)  # pairs per optimizer step over the whole job
+    micro_batch_tokens: int = number(8192, low=1)  # most tokens of one forward pass on one worker
+    micro_batch_pairs: int | None = number(None, low=1)  # most pairs of one forward pass; null: no limit
+
+
+@dataclass(kw_only=True, slots=True)
+class ZeroConfig:
+    """How state is spread over the workers. `deepspeed` is DeepSpeed's own configuration, given to it as it is."""
+
+    name: str = "auto"
+    stage: int | None = number(None, low=0, high=3)  # null: decided by the number of workers; 0: plain torch
+    deepspeed: dict[str, Any] = field(default_factory=dict)
+    timeout_seconds: int = number(1800, low=1)  # a worker that is silent for so long ends the run
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    every: int = number(200, low=0)  # steps; 0: only at the end
+    keep: int = number(2, low=1)  # newest checkpoints that stay on disk
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackConfig:
+    every: int = number(1, low=1)  # steps between logged records
+    wandb: str = one_of("auto", "auto", "online", "offline", "off")  # auto: online when an API key is found
+    project: str = "dpo"
+    entity: str | None = None
+    progress: bool = True  # the progress bar
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """Held-out measurement."""
+
+    every: int = number(0, low=0)  # steps; 0: before the first step and after the last
+    fraction: float = number(0.05, low=0, high=0.9)  # of the prompts, chosen by hash
+    samples: int = number(3, low=0)  # held-out prompts answered before and after training
+    max_new_tokens: int = number(128, low=1)
+    checker: str = one_of("none", "none", "demo")  # program that judges sampled answers
+    checked_prompts: int = number(128, low=0)  # held-out prompts answered for the checker
+
+
+@dataclass(kw_only=True, slots=True)
+class GuardConfig:
+    self_check: bool = True  # before the first step: known loss, packed layout against the model's own logits
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """One run. Only the assembly (dpo/run.py) sees all of it; each part receives its own section."""
+
+    name: str | None = None  # null: made from the settings that decide the result
+    seed: int = number(42, low=0)
+    resume: str = "auto"  # auto: continue this run if it has a checkpoint | never | a checkpoint or run folder
+    output_dir: str = "outputs"
+    precision: str = one_of("fp32", "fp32", "bf16", "fp16")
+    layout: str = one_of("packed", "packed", "padded")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)

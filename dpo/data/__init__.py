@@ -1,0 +1,1 @@
+"""From files to token ids: rows -> `Pair` -> `TokenizedPair` -> groups and batches."""

@@ -1,0 +1,108 @@
+"""What one forward pass reads, and what comes out of it per response.
+
+Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(kw_only=True, slots=True)
+class PromptGroup:
+    """One prompt and every response to it. With two responses this is a preference pair."""
+
+    prompt_ids: list[int]  # [p]
+    responses: list[list[int]]  # each [r_i], all of it scored
+    pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
+    pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
+    sources: list[str]  # where those pairs stand in the data, for messages
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.pair_ids)
+
+    @property
+    def response_tokens(self) -> int:
+        return sum(len(r) for r in self.responses)
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens in a packed row. A response's last token is only ever a target, so it is not computed."""
+        return len(self.prompt_ids) + sum(len(r) - 1 for r in self.responses)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt + response, as the padded layout computes them."""
+        return len(self.prompt_ids) + max(len(r) for r in self.responses) - 1
+
+
+@dataclass(kw_only=True, slots=True)
+class Segments:
+    """Who attends to whom in a packed row: a response sees its prompt and itself, a prompt sees itself, causally.
+
+    `bounds` serves the segment-by-segment path; the tensors serve one variable-length attention call per layer, whose
+    keys of a response are its prompt's keys followed by its own, gathered by `key_index`.
+    """
+
+    bounds: list[tuple[int, int, int, int]]  # [G] (start, end, prompt start, prompt end); of a prompt: (a, b, a, a)
+    key_index: Tensor  # [K] int64, position in the row of every gathered key
+    query_offsets: Tensor  # [G + 1] int32, cumulated query lengths
+    key_offsets: Tensor  # [G + 1] int32, cumulated key lengths
+    max_query: int
+    max_key: int
+    masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # cache of one batch, shared by layers
+
+    def to(self, device: torch.device) -> "Segments":
+        return replace(
+            self,
+            key_index=self.key_index.to(device, non_blocking=True),
+            query_offsets=self.query_offsets.to(device, non_blocking=True),
+            key_offsets=self.key_offsets.to(device, non_blocking=True),
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """One micro-batch of one worker, in either layout.
+
+    packed: B = 1, `segments` is set, several prompt groups stand in the row without padding.
+    padded: B = R, `mask` is set, every prompt + response is a row of its own, padded on the right.
+    """
+
+    ids: Tensor  # [B, T] int64
+    positions: Tensor  # [B, T] int64, of every response continuing from its prompt
+    mask: Tensor | None = None  # [B, T] bool, True on real tokens
+    segments: Segments | None = None
+    scored: Tensor  # [S] int64, index into the flattened [B * T] of the position that predicts the target
+    targets: Tensor  # [S] int64, token ids
+    response: Tensor  # [S] int64, index of the response in 0..R-1
+    tokens: Tensor  # [R] float32, scored tokens of every response
+    pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
+    n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
+    n_tokens: int  # tokens of prompts (once each) and responses, no padding
+    pair_ids: list[str] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved, segments=self.segments and self.segments.to(device))
+
+
+@dataclass(kw_only=True, slots=True)
+class PairLogps:
+    """Summed log-probabilities per response (float32, natural log), and which of them form pairs."""
+
+    policy: Tensor  # [R]
+    reference: Tensor | None  # [R]; None for losses without a reference
+    tokens: Tensor  # [R] float32, scored tokens
+    pairs: Tensor  # [P, 2] int64
+    real: bool = True  # False for a filler, whose responses count nowhere
+
+    def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The entries of `values` [R] for the chosen and for the rejected response of every pair: two [P]."""
+        return values[self.pairs[:, 0]], values[self.pairs[:, 1]]

@@ -1,0 +1,96 @@
+"""PromptGroups -> one Batch, in the packed or the padded layout. Both score the same positions in the same order."""
+
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from dpo.data.batch import Batch, PromptGroup, Segments
+
+
+def collate(groups: list[PromptGroup], layout: str) -> Batch:
+    """One micro-batch of `groups`; without any, a filler whose forward is real and whose weight is zero."""
+    if not groups:
+        filler = PromptGroup(prompt_ids=[0], responses=[[0]], pairs=[], pair_ids=[], sources=[])
+        groups = [filler]
+    return collate_packed(groups) if layout == "packed" else collate_padded(groups)
+
+
+def collate_packed(groups: list[PromptGroup]) -> Batch:
+    """`[prompt][response 1][response 2]...` of every group behind each other in one row, no padding."""
+    ids: list[int] = []
+    positions: list[int] = []
+    scored: list[int] = []
+    bounds: list[tuple[int, int, int, int]] = []
+    for group in groups:
+        start, prompt_end = len(ids), len(ids) + len(group.prompt_ids)
+        ids += group.prompt_ids
+        positions += range(len(group.prompt_ids))
+        bounds.append((start, prompt_end, start, start))
+        for response in group.responses:
+            begin, computed = len(ids), len(response) - 1
+            # The last prompt position predicts the first token of every response, each response's own the rest.
+            scored += [prompt_end - 1, *range(begin, begin + computed)]
+            ids += response[:-1]
+            positions += range(len(group.prompt_ids), len(group.prompt_ids) + computed)
+            if computed:
+                bounds.append((begin, len(ids), start, prompt_end))
+    return Batch(
+        ids=torch.tensor([ids]),
+        positions=torch.tensor([positions]),
+        segments=_segments(bounds),
+        scored=torch.tensor(scored),
+        **_responses(groups),
+    )
+
+
+def collate_padded(groups: list[PromptGroup]) -> Batch:
+    """Every prompt + response as a row of its own, padded on the right to the longest."""
+    rows = [group.prompt_ids + response[:-1] for group in groups for response in group.responses]
+    width = max(len(row) for row in rows)
+    prompts = [len(group.prompt_ids) for group in groups for _ in group.responses]
+    scored = [i * width + t for i, row in enumerate(rows) for t in range(prompts[i] - 1, len(row))]
+    lengths = torch.tensor([len(row) for row in rows])
+    return Batch(
+        ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        positions=torch.arange(width).expand(len(rows), width).contiguous(),
+        mask=torch.arange(width)[None, :] < lengths[:, None],
+        scored=torch.tensor(scored),
+        **_responses(groups),
+    )
+
+
+def _responses(groups: list[PromptGroup]) -> dict[str, Tensor | int | list[str]]:
+    """The fields of a Batch that do not depend on the layout."""
+    responses = [response for group in groups for response in group.responses]
+    first = [0, *accumulate(len(group.responses) for group in groups)]
+    pairs = [(first[g] + c, first[g] + r) for g, group in enumerate(groups) for c, r in group.pairs]
+    lengths = torch.tensor([len(response) for response in responses])
+    return {
+        "targets": torch.tensor([token for response in responses for token in response]),
+        "response": torch.repeat_interleave(torch.arange(len(responses)), lengths),
+        "tokens": lengths.float(),
+        "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+        "n_pairs": sum(group.n_pairs for group in groups),
+        "n_tokens": sum(len(g.prompt_ids) + g.response_tokens for g in groups if g.n_pairs),
+        "pair_ids": [i for group in groups for i in group.pair_ids],
+    }
+
+
+def _segments(bounds: list[tuple[int, int, int, int]]) -> Segments:
+    starts, ends, prompt_starts, prompt_ends = torch.tensor(bounds).T
+    queries = ends - starts
+    keys = queries + prompt_ends - prompt_starts
+    index = torch.cat([torch.cat([torch.arange(p, q), torch.arange(a, b)]) for a, b, p, q in bounds])
+    return Segments(
+        bounds=bounds,
+        key_index=index,
+        query_offsets=_offsets(queries),
+        key_offsets=_offsets(keys),
+        max_query=int(queries.max()),
+        max_key=int(keys.max()),
+    )
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).int()

@@ -1,0 +1,79 @@
+"""Rows to pairs: recognise the format, convert every row, turn what is wrong with one into a `Reject`."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dpo.data.formats import Format, choose_format, columns_of
+from dpo.data.messages import WRONG_TYPE, RowProblem, check
+from dpo.data.pair import Pair, Reject
+from dpo.data.read import Origin, Row, read_rows
+from dpo.errors import DataError
+
+SAMPLE = 1000  # rows looked at to recognise the format
+
+
+@dataclass(kw_only=True, slots=True)
+class Converted:
+    """All rows of one source."""
+
+    pairs: list[Pair]
+    rejects: list[Reject]
+    rows_read: int
+    format: Format
+
+
+def convert_rows(origin: Origin, format_setting: str) -> Converted:
+    """Read `origin` whole and convert it. Raises DataError: nothing there, format unknown."""
+    rows = list(read_rows(origin))
+    if not rows:
+        raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
+    readable = [row for row in rows if isinstance(row, Row)]
+    if not readable:
+        first = next(row for row in rows if isinstance(row, Reject))
+        raise DataError(
+            f"no row of {origin.path} can be read; the first, {first.source}: {first.reason}: {first.detail}"
+        )
+    columns = columns_of(row.values for row in readable[:SAMPLE])
+    chosen = choose_format(format_setting, columns, origin.path)
+    pairs, rejects = _partition(parse_row(chosen, row) if isinstance(row, Row) else row for row in rows)
+    return Converted(pairs=pairs, rejects=rejects, rows_read=len(rows), format=chosen)
+
+
+def parse_row(format: Format, row: Row) -> Pair | Reject:
+    """One row as a pair, or why it is none. Never raises, whatever JSON the row holds."""
+    try:
+        answers = format.convert(row.values)
+        check(answers)
+        margin = _margin(row.values.get("margin"))
+    except RowProblem as problem:
+        return Reject(source=row.source, reason=problem.reason, detail=problem.detail)
+    except RecursionError:  # from showing a value nested about as deep as the JSON parser allows
+        return Reject(source=row.source, reason=WRONG_TYPE, detail="a value is nested too deeply")
+    return Pair(
+        prompt=answers.prompt, chosen=answers.chosen, rejected=answers.rejected, source=row.source, margin=margin
+    )
+
+
+def _margin(value: object) -> float | None:
+    """The optional column `margin`. Raises RowProblem."""
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RowProblem("margin is not a number", f"margin is {str(value)[:60]!r}, expected a finite number or null")
+    return number
+
+
+def _partition(results: Iterable[Pair | Reject]) -> tuple[list[Pair], list[Reject]]:
+    pairs: list[Pair] = []
+    rejects: list[Reject] = []
+    for result in results:
+        if isinstance(result, Pair):
+            pairs.append(result)
+        else:
+            rejects.append(result)
+    return pairs, rejects

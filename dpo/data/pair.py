@@ -1,0 +1,60 @@
+"""The values that preference data passes through: a `Pair` of messages, then a `TokenizedPair` of token ids."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+Message = dict[str, str]
+"""One turn: {"role": "system" | "user" | "assistant", "content": text}."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Pair:
+    """One human (or AI) judgement: two answers to one prompt, the first preferred.
+
+    A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it.
+    """
+
+    prompt: list[Message]  # ends with a user (or raw) turn
+    chosen: list[Message]  # the preferred answer, usually one assistant turn
+    rejected: list[Message]
+    source: str  # where the row stands: "file.jsonl:17" (line) or "hub/name:train:17" (row)
+    margin: float | None = None  # how much better `chosen` is, in the data's own unit
+    id: str = field(default="")  # content hash; the same text has the same id whatever file it came from
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            self.id = content_hash([self.prompt, self.chosen, self.rejected])
+
+    @property
+    def prompt_hash(self) -> str:
+        """Hash of the prompt alone, as hexadecimal: decides on which side of the held-out split the pair falls."""
+        return content_hash(self.prompt)
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizedPair:
+    """A pair as token ids. `prompt + chosen` and `prompt + rejected` are what the model reads."""
+
+    prompt_ids: list[int]  # [p] including everything up to the answer's first token (BOS, generation header)
+    chosen_ids: list[int]  # [c] every one scored; ends with the end-of-turn token unless it was cut
+    rejected_ids: list[int]  # [r]
+    cut: tuple[str, ...] = ()  # which parts were shortened to fit: "chosen", "rejected"
+    source: str
+    id: str
+    margin: float | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Reject:
+    """A row that cannot be trained on: where it stands and why."""
+
+    source: str  # "file.jsonl:17"
+    reason: str  # one of the fixed reasons, for counting: "empty answer"
+    detail: str  # one sentence with what was found
+
+
+def content_hash(value: object) -> str:
+    """16 hexadecimal digits of SHA-256 over the JSON form of `value`."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,142 @@
+"""Chat templates: how a conversation becomes the text that a model reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from dpo.data.pair import Message
+from dpo.errors import ModelError
+
+PLAIN = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token + '\\n\\n' }}"
+    "{% else %}{{ message['content'] + '\\n\\n' }}{% endif %}"
+    "{% endfor %}"
+    # No blank at the end: byte-level vocabularies join it to the first word of the answer.
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+BUILT_IN = {"plain": PLAIN, "chatml": CHATML}
+NEEDED_TOKENS = {"chatml": ("<|im_start|>", "<|im_end|>")}
+CHOICES = "auto (the tokenizer's own, else plain), raw (no template), plain, chatml, or the path of a jinja file"
+
+
+class TemplateProblem(Exception):
+    """Messages that a template refuses, e.g. a system turn; it never leaves the data folder."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ChatTemplate:
+    """One choice of template, with what was measured about it on a conversation of two turns."""
+
+    name: str  # "the tokenizer's own", "raw", "plain", "chatml" or a path
+    why: str = ""  # one phrase for the log
+    jinja: str | None = None  # None: the tokenizer's own, or none at all when `raw`
+    raw: bool = False
+    end_of_turn: str = ""  # the token text that closes an answer
+
+    def describe(self) -> str:
+        """The line for the log."""
+        reason = f" ({self.why})" if self.why else ""
+        return f"chat template: {self.name}{reason}, an answer ends with {self.end_of_turn}"
+
+    def render(self, tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, header: bool) -> str:
+        """The text of `messages`; `header`: followed by what opens an answer. Raises TemplateProblem."""
+        if self.raw or is_raw(messages):
+            return "".join(message["content"] for message in messages)
+        try:
+            text = tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.jinja,
+                tokenize=False,
+                add_generation_prompt=header,
+            )
+        except Exception as error:  # the template is a program: besides TemplateError it raises TypeError and others
+            raise TemplateProblem(f"{type(error).__name__}: {error}") from error
+        return str(text)
+
+
+def is_raw(messages: list[Message]) -> bool:
+    """Whether these messages are plain text to which no template applies."""
+    return bool(messages) and messages[0]["role"] == "raw"
+
+
+def choose_template(tokenizer: PreTrainedTokenizerBase, setting: str) -> ChatTemplate:
+    """The template that `model.chat_template` asks for.
+
+    Raises ModelError: unknown setting, a template that does not work, or a tokenizer without an end-of-sequence token.
+    """
+    if not isinstance(tokenizer.eos_token, str):
+        raise ModelError(
+            "the tokenizer has no end-of-sequence token, so that an answer could not end: "
+            "set model.eos_token=<text of a token in the vocabulary>"
+        )
+    template = _by_setting(tokenizer, setting)
+    template.end_of_turn = tokenizer.eos_token if template.raw else _end_of_turn(tokenizer, template)
+    return template
+
+
+def _by_setting(tokenizer: PreTrainedTokenizerBase, setting: str) -> ChatTemplate:
+    if setting == "auto" and tokenizer.chat_template:
+        return ChatTemplate(name="the tokenizer's own")
+    if setting == "auto":
+        return ChatTemplate(name="plain", why="the tokenizer has none", jinja=PLAIN)
+    if setting == "raw":
+        return ChatTemplate(name="raw", why="the texts as they are", raw=True)
+    if setting in BUILT_IN:
+        _require_tokens(tokenizer, setting)
+        return ChatTemplate(name=setting, jinja=BUILT_IN[setting])
+    path = Path(setting).expanduser()
+    if not path.is_file():
+        raise ModelError(f"model.chat_template={setting} is neither a template nor a file; choose {CHOICES}")
+    try:
+        return ChatTemplate(name=setting, jinja=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"model.chat_template={setting} cannot be read: {error}") from error
+
+
+def _require_tokens(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    missing = [text for text in NEEDED_TOKENS.get(name, ()) if text not in tokenizer.get_vocab()]
+    if missing:
+        raise ModelError(
+            f"model.chat_template={name} needs the tokens {' and '.join(missing)}, which the tokenizer does not have; "
+            "set model.chat_template=plain"
+        )
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, *, special_only: bool) -> list[str]:
+    """Texts that the tokenizer takes as one token wherever they stand; `special_only`: those with control meaning."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    texts = {str(token.content) for token in added.values() if token.special or not special_only}
+    return sorted(texts | set(tokenizer.all_special_tokens), key=len, reverse=True)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> str:
+    """The last token text that the template puts after an answer, else EOS. Raises ModelError."""
+    marker = "zqxanswerzqx"
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": marker}]
+    try:
+        before, found, tail = template.render(tokenizer, messages, header=False).rpartition(marker)
+        template.render(tokenizer, messages[:1], header=True)
+    except TemplateProblem as problem:
+        kind = "is no valid jinja" if isinstance(problem.__cause__, TemplateError) else "does not work"
+        raise ModelError(f"the chat template {template.name} {kind}: {problem}; choose {CHOICES}") from problem
+    if not found or "question" not in before:
+        raise ModelError(f"the chat template {template.name} does not show the messages; choose {CHOICES}")
+    end = end_of_turn_span(tail, token_texts(tokenizer, special_only=False))
+    return tail[end[0] : end[1]] if end else str(tokenizer.eos_token)
+
+
+def end_of_turn_span(tail: str, texts: list[str]) -> tuple[int, int] | None:
+    """(start, end) of the last of the token `texts` within `tail`, what a template puts after an answer."""
+    spans = [(tail.rfind(text), tail.rfind(text) + len(text)) for text in texts if text and text in tail]
+    return max(spans, key=lambda span: (span[1], -span[0])) if spans else None

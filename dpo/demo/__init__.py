@@ -1,0 +1,1 @@
+"""The embedded demo: small tasks made by code, and the program that judges the answers."""

@@ -1,0 +1,42 @@
+"""What the step asks of an engine, whichever library runs it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from dpo.data.batch import Batch
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Engine(Protocol):
+    """A trained model over all workers: forward, backward, step, and its state per parameter in float32."""
+
+    scorer: nn.Module
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Summed log-probability per response: [R] float32."""
+
+    def backward(self, objective: Tensor, last: bool) -> None:
+        """Add this worker's part of the gradient. `last` closes the step: gradients are then summed over workers."""
+
+    def step(self, lr: float) -> Tensor:
+        """Clip, apply one AdamW step and forget the gradients. Returns the gradient norm before clipping."""
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The trained parameters by name, in a fixed order."""
+
+    def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """(name, {"weight", "exp_avg", "exp_avg_sq"}) of every trained parameter, whole, float32, on the CPU.
+
+        A collective: every worker iterates to the end, in the same order.
+        """
+
+    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+        """Put back what `state` gave, after `step` optimizer steps. A collective."""
+
+
+def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that learn, by their names in the Hugging Face model."""
+    return [(name.removeprefix("causal_lm."), p) for name, p in module.named_parameters() if p.requires_grad]

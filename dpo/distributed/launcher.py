@@ -1,0 +1,74 @@
+"""What the launcher left in the environment: checked and completed before any library reads it."""
+
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from dpo.errors import EnvironmentProblem
+
+
+def world_size() -> int:
+    """Processes of this job, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def refuse_foreign_deepspeed() -> None:
+    """The run's ZeRO settings stand in conf/zero alone; an accelerate config with its own would silently compete.
+
+    Raises EnvironmentProblem naming the fields and the cure.
+    """
+    fields = [
+        f for f in os.environ.get("ACCELERATE_CONFIG_DS_FIELDS", "").split(",") if f not in ("", "mixed_precision")
+    ]
+    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
+    if not fields and file in ("", "None", "none"):
+        return
+    found = f"DeepSpeed settings ({', '.join(fields[:4])}{', ...' if len(fields) > 4 else ''})" if fields else file
+    raise EnvironmentProblem(
+        f"Accelerate's own configuration brings {found}, but this trainer takes DeepSpeed's settings from conf/zero only. "
+        "Launch with `accelerate launch --config_file launch/accelerate.yaml ... train.py`, or remove the DeepSpeed part "
+        "from the default accelerate config (`accelerate env` shows where it lies), and choose with zero=zero2 or "
+        "zero=zero3."
+    )
+
+
+def forget_accelerate_choices() -> None:
+    """Drop the launcher's precision and DeepSpeed flags: `precision=` and `zero=` decide."""
+    for name in list(os.environ):
+        if name.startswith("ACCELERATE_DEEPSPEED_") or name in (
+            "ACCELERATE_USE_DEEPSPEED",
+            "ACCELERATE_CONFIG_DS_FIELDS",
+            "ACCELERATE_MIXED_PRECISION",
+            "ACCELERATE_USE_FSDP",
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+        ):
+            del os.environ[name]
+
+
+def complete_rendezvous() -> None:
+    """`accelerate launch` of one process sets no rendezvous variables; an engine that shards needs them all the same."""
+    if "MASTER_PORT" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        os.environ.setdefault(name, value)
+
+
+def require_compiler() -> None:
+    """DeepSpeed compiles a communication op on its first use on CPU ranks (about 30 s): g++ and ninja must be there."""
+    scripts = str(Path(sys.executable).parent)
+    if shutil.which("ninja") is None and shutil.which("ninja", path=scripts):
+        os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"  # a virtual environment not activated
+    cures = {"g++": "install a C++ compiler (Debian: apt-get install g++)", "ninja": "pip install ninja"}
+    if missing := [tool for tool in cures if shutil.which(tool) is None]:
+        raise EnvironmentProblem(
+            f"DeepSpeed on CPU compiles a communication op on first use and needs {' and '.join(missing)} on the PATH: "
+            f"{'; '.join(cures[tool] for tool in missing)}. Or train without DeepSpeed: zero=off."
+        )

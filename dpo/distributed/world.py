@@ -1,0 +1,176 @@
+"""The process group of a run: who is here, sums over all, and an end that never turns a good run into a failed one."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DeepSpeedPlugin
+from accelerate.utils import InitProcessGroupKwargs
+from torch import Tensor
+
+from dpo.config.schema import OptimConfig, ZeroConfig
+from dpo.distributed import launcher
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(kw_only=True, slots=True)
+class World:
+    """All workers of the job. `zero` is the stage that the policy is sharded with, 0 for plain torch."""
+
+    accelerator: Accelerator
+    rank: int
+    size: int
+    device: torch.device
+    zero: int
+    precision: str
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights that compute; master weights are float32 in any case."""
+        return DTYPES[self.precision]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Element-wise sum over all workers."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        """[K] of every worker -> [size, K], in one collective."""
+        if self.size == 1:
+            return values[None]
+        out = values.new_empty(self.size, *values.shape)
+        dist.all_gather_into_tensor(out, values)
+        return out
+
+    def any(self, flag: bool) -> bool:
+        """True on all workers when it is true on one."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+
+    def collect(self, value: Any) -> list[Any]:
+        """A picklable value of every worker, in order of rank."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def share(self, value: Any) -> Any:
+        """The main worker's picklable value on every worker."""
+        box = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+        return box[0]
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        """Leave together. Workers that simply return ended with SIGABRT in one of six runs (DeepSpeed on gloo)."""
+        if dist.is_available() and dist.is_initialized():
+            self.barrier()
+            time.sleep(0.2)
+            dist.destroy_process_group()
+
+
+def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
+    """Join the process group and set up accelerate, with one DeepSpeed plugin for the policy and one for the reference.
+
+    Raises:
+        EnvironmentProblem: an accelerate config with DeepSpeed settings, or no compiler for DeepSpeed on CPU.
+    """
+    launcher.refuse_foreign_deepspeed()
+    launcher.forget_accelerate_choices()
+    stage = zero.stage or 0
+    on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"
+    plugins = None
+    if stage:
+        if on_cpu:
+            launcher.require_compiler()
+        launcher.complete_rendezvous()
+        plugins = {
+            "policy": _plugin(deepspeed_config(zero, optim, precision)),
+            "reference": _plugin(reference_config(zero, precision)),
+        }
+    group = InitProcessGroupKwargs(
+        backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=zero.timeout_seconds)
+    )
+    accelerator = Accelerator(
+        cpu=on_cpu and not stage,
+        mixed_precision="no",  # the engines hold the weights in the type that computes, and masters in float32
+        deepspeed_plugins=plugins,
+        kwargs_handlers=[group] if stage or launcher.world_size() > 1 else [],
+    )
+    return World(
+        accelerator=accelerator,
+        rank=accelerator.process_index,
+        size=accelerator.num_processes,
+        device=accelerator.device,
+        zero=stage,
+        precision=precision,
+    )
+
+
+def deepspeed_config(zero: ZeroConfig, optim: OptimConfig, precision: str) -> dict[str, Any]:
+    """DeepSpeed's configuration of the policy: the chosen conf/zero file plus what this trainer itself decides."""
+    return {
+        **zero.deepspeed,
+        # Boundaries are set by hand and the loss carries its own denominator, so DeepSpeed's own averaging is unused.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optim.max_grad_norm,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "wall_clock_breakdown": False,
+        "steps_per_print": 2**31,
+        **_precision_config(precision),
+    }
+
+
+def reference_config(zero: ZeroConfig, precision: str) -> dict[str, Any]:
+    """DeepSpeed's configuration of a frozen model. Weights are all it has, and only stage 3 shards weights."""
+    shared = dict(zero.deepspeed.get("zero_optimization", {}))
+    shared.pop("offload_optimizer", None)
+    return {
+        "zero_optimization": {**shared, "stage": 3},
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "steps_per_print": 2**31,
+        **_precision_config(precision),
+    }
+
+
+def _precision_config(precision: str) -> dict[str, Any]:
+    if precision == "bf16":
+        return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if precision == "fp16":
+        return {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
+    return {"bf16": {"enabled": False}, "fp16": {"enabled": False}}
+
+
+def _plugin(config: dict[str, Any]) -> DeepSpeedPlugin:
+    # zero3_init_flag off: dpo/distributed/placement.py loads weights itself, tensor by tensor.
+    return DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
+
+
+@contextmanager
+def main_first(world: World) -> Iterator[None]:
+    """The main worker runs the body before the others: it fills caches that they then read."""
+    if not world.is_main:
+        world.barrier()
+    yield
+    if world.is_main:
+        world.barrier()

@@ -1,0 +1,87 @@
+"""The engine over DeepSpeed: ZeRO 1, 2 and 3 (Rajbhandari et al. 2020, arXiv:1910.02054), set up by accelerate."""
+
+from collections.abc import Iterator
+
+import torch
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
+from torch import Tensor, nn
+
+from dpo.config.schema import OptimConfig
+from dpo.data.batch import Batch
+from dpo.distributed.engine import MOMENTS, trained
+from dpo.distributed.placement import overwrite
+from dpo.distributed.world import World
+from dpo.optim import adamw, parameter_groups
+
+
+class ZeroEngine:
+    """Shards optimizer state (1), gradients too (2), weights too (3)."""
+
+    def __init__(self, scorer: nn.Module, optim: OptimConfig, world: World):
+        self.scorer, self.world = scorer, world
+        self._parameters = trained(scorer)
+        optimizer = adamw(parameter_groups(self._parameters, optim.weight_decay), optim)
+        world.accelerator.state.select_deepspeed_plugin("policy")
+        self.engine, _ = world.accelerator.prepare(scorer, optimizer)
+        self._begin_moments()
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.engine(batch)
+
+    def backward(self, objective: Tensor, last: bool) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed averages gradients over workers; the objective is this worker's part of a sum.
+        self.engine.backward(objective * self.world.size)
+
+    def step(self, lr: float) -> Tensor:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        self.engine.step()
+        return torch.as_tensor(self.engine.get_global_grad_norm(), dtype=torch.float32)
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return self._parameters
+
+    def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for name, p in self._parameters:
+            parts = {"weight": safe_get_full_fp32_param(p)}
+            parts |= {key: safe_get_full_optimizer_state(p, key) for key in MOMENTS}
+            yield name, {k: v.detach().float().cpu() for k, v in parts.items() if v is not None}
+
+    def _begin_moments(self) -> None:
+        """Zero moments from the start, so that a checkpoint's can be put in their place before the first step.
+
+        ZeRO 1 and 2 link a parameter to its part of the flat moments after the step of the first group only
+        (deepspeed 0.19.8, stage_1_and_2.py, `_optimizer_step`): the second group's would never be found.
+        """
+        sharded = self.engine.optimizer
+        flats = [flat for group in sharded.optimizer.param_groups for flat in group["params"]]
+        for flat in getattr(sharded, "fp32_partitioned_groups_flat", flats):  # ZeRO 3 keeps them apart
+            state = sharded.optimizer.state[flat]
+            if not state:
+                state.update({"step": torch.tensor(0.0), **{k: torch.zeros_like(flat) for k in MOMENTS}})
+        if hasattr(sharded, "_lazy_init_hp_params_optimizer_state"):
+            sharded._hp_optimizer_states_linked = False
+            sharded._lazy_init_hp_params_optimizer_state()
+
+    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+        parameter = dict(self._parameters)[name]
+        # The master weights do not reach the weights that compute before the next step: set both.
+        overwrite(parameter, lambda: tensors["weight"])
+        safe_set_full_fp32_param(parameter, tensors["weight"].to(self.world.device))
+        for key in MOMENTS:
+            if key in tensors:
+                safe_set_full_optimizer_state(parameter, tensors[key].to(self.world.device), key)
+        for state in self.engine.optimizer.optimizer.state.values():
+            state["step"] = torch.tensor(float(step))
+
+
+def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:
+    """A frozen model under its own DeepSpeed engine: its forward gathers each layer and lets it go again."""
+    world.accelerator.state.select_deepspeed_plugin("reference")
+    return world.accelerator.prepare(scorer)

@@ -1,0 +1,1 @@
+"""Measuring the policy on prompts that are never trained on."""

@@ -1,0 +1,37 @@
+"""The loss and its metrics over the whole held-out set, exact over all workers."""
+
+from dataclasses import dataclass
+
+from dpo.data.batch import PromptGroup
+from dpo.data.collate import collate
+from dpo.data.plan import MicroBatches, fill_rows
+from dpo.distributed.engine import Engine
+from dpo.distributed.world import World
+from dpo.loss import Loss
+from dpo.metrics import StepStats
+from dpo.step import Reference, measure
+
+
+@dataclass(kw_only=True, slots=True)
+class HeldOut:
+    """Every held-out pair counts once, however many workers and micro-batches share the work."""
+
+    groups: list[PromptGroup]
+    micro: MicroBatches
+    engine: Engine
+    reference: Reference
+    loss: Loss
+    world: World
+
+    def measure(self) -> dict[str, float]:
+        """Means over the set; empty when there is none. A collective."""
+        if not self.groups:
+            return {}
+        stats = StepStats(self.world.device)
+        self.engine.scorer.eval()
+        for row in fill_rows(dict(enumerate(self.groups)), self.micro)[self.world.rank]:
+            batch = collate([self.groups[i] for i in row], self.micro.layout).to(self.world.device)
+            measure(self.engine, self.reference, batch, self.loss, stats)
+        self.engine.scorer.train()
+        self.world.sum(stats.sums)
+        return stats.record(self.loss)

@@ -1,0 +1,77 @@
+"""The trained policy as a Hugging Face folder: weights gathered tensor by tensor, tokenizer, generation config."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dpo.distributed.placement import whole
+from dpo.distributed.world import World
+from dpo.model.adapter import lora_layers
+
+
+def export(
+    causal_lm: PreTrainedModel, adapted: Any | None, tokenizer: PreTrainedTokenizerBase, folder: Path, world: World
+) -> None:
+    """Write `folder`, whole or not at all; with an adapter the merged model, and the adapter alone in `adapter/`.
+    A collective; only the main worker holds the gathered weights and writes."""
+    merged = _gather(causal_lm, world, merge=True)
+    temporary = folder.with_name(f".{folder.name}-writing")
+    if world.is_main:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _set_generation(causal_lm, tokenizer)
+        causal_lm.save_pretrained(temporary, state_dict=merged)
+        tokenizer.save_pretrained(temporary)
+    if adapted is not None:
+        weights = _gather(causal_lm, world, merge=False)
+        if world.is_main:
+            named = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
+            adapted.save_pretrained(temporary / "adapter", state_dict=get_peft_model_state_dict(adapted, named))
+    if world.is_main:
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    world.barrier()
+
+
+def _gather(causal_lm: PreTrainedModel, world: World, *, merge: bool) -> dict[str, Tensor]:
+    """Whole tensors by name on the main worker, on the CPU. `merge`: base weights with the adapter added, under their
+    original names; else only the adapter's own tensors."""
+    layers = {f"{name}.base_layer.weight": layer for name, layer in lora_layers(causal_lm).items()} if merge else {}
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in causal_lm.named_parameters(remove_duplicate=False):
+        if ("lora_" in name) == merge:
+            continue
+        needed = [parameter, *_adapter_parameters(layers[name])] if name in layers else [parameter]
+        with whole(needed):
+            if world.is_main:
+                tensor = _with_adapter(parameter, layers[name]) if name in layers else parameter
+                tensors[name.replace(".base_layer.", ".")] = tensor.detach().cpu().clone()
+    if merge:
+        saved = causal_lm.state_dict(keep_vars=True).keys()
+        tensors |= {name: b.detach().cpu() for name, b in causal_lm.named_buffers() if name in saved}
+    return tensors
+
+
+@torch.no_grad()
+def _with_adapter(weight: Tensor, layer: Any) -> Tensor:
+    """W + (alpha / rank) B A, summed in float32."""
+    return (weight.float() + layer.get_delta_weight("default").float()).to(weight.dtype)
+
+
+def _adapter_parameters(layer: Any) -> list[nn.Parameter]:
+    return [p for name, p in layer.named_parameters() if "lora_" in name]
+
+
+def _set_generation(causal_lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The ids that end and pad an answer, where the model's own generation config leaves them open."""
+    settings = causal_lm.generation_config
+    if settings is None:
+        return
+    if settings.eos_token_id is None:
+        settings.eos_token_id = tokenizer.eos_token_id
+    if settings.pad_token_id is None:
+        settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -1,0 +1,138 @@
+"""How far the run is, on stderr: a bar on a terminal, a plain line now and then in a log file."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+LINE_SECONDS = 10.0  # between two plain lines: a day of training is some 9000 lines, under 1 MB
+
+_logger = logging.getLogger("dpo")
+
+
+class _BarHandler(logging.Handler):
+    """Writes log lines above the bar: tqdm clears it, writes and draws it again."""
+
+    def __init__(self, original: logging.StreamHandler[Any]):
+        super().__init__(original.level)
+        self.original = original
+        self.setFormatter(original.formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        try:
+            tqdm.write(self.format(record), file=self.original.stream)
+        except Exception:
+            self.handleError(record)
+
+
+class Progress:
+    """Shows each logged record. `step` counts optimizer steps from the run's beginning, also after a resume."""
+
+    def __init__(
+        self,
+        total_steps: int,
+        start_step: int = 0,
+        enabled: bool = True,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.total_steps = total_steps
+        self.start_step = start_step
+        self.enabled = enabled
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._start_seconds = clock()
+        self._line_seconds: float | None = None  # when the last plain line was written
+        self._bar: Any = None
+        if enabled and _can_draw(self._stream):
+            self._bar = self._make_bar()
+            self._redirect_log()
+
+    def update(self, step: int, record: dict[str, Any]) -> None:
+        """Show that `step` steps are done with this training record; held-out records are passed over."""
+        if not self.enabled or record.get("split") == "eval":
+            return
+        if self._bar is not None:
+            self._bar.set_postfix_str("  ".join(describe(record)), refresh=False)
+            self._bar.update(max(0, step - self._bar.n))
+            return
+        now = self._clock()
+        if self._line_seconds is None or now - self._line_seconds >= LINE_SECONDS or step >= self.total_steps:
+            self._line_seconds = now
+            left = self._left(step, now)
+            _logger.info("  ".join([f"step {step}/{self.total_steps}", *describe(record), *left]))
+
+    def close(self) -> None:
+        """Leave the bar as it stands and give the log its own handlers back. May be called twice."""
+        if self._bar is None:
+            return
+        self._bar.close()
+        self._bar = None
+        for handler in list(_logger.handlers):
+            if isinstance(handler, _BarHandler):
+                _logger.removeHandler(handler)
+                _logger.addHandler(handler.original)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make_bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=self.total_steps,
+            initial=self.start_step,
+            file=self._stream,
+            desc="train",
+            dynamic_ncols=True,
+            mininterval=0.2,  # seconds between two drawings
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}  {remaining} left{postfix}",
+        )
+
+    def _redirect_log(self) -> None:
+        """Let every terminal handler of the log write through tqdm while the bar is there."""
+        for handler in list(_logger.handlers):
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (self._stream, sys.stderr):
+                _logger.removeHandler(handler)
+                _logger.addHandler(_BarHandler(handler))
+
+    def _left(self, step: int, now: float) -> list[str]:
+        """Time left at the mean pace since the start of this process."""
+        done = step - self.start_step
+        if done <= 0 or step >= self.total_steps:
+            return []
+        seconds = (now - self._start_seconds) / done * (self.total_steps - step)
+        return [f"{_clock_time(seconds)} left"]
+
+
+def describe(record: dict[str, Any]) -> list[str]:
+    """The numbers worth watching, those that the record has: loss, reward margin, accuracy, speed."""
+    parts = []
+    for key, label, form in (
+        ("loss", "loss", ".4f"),
+        ("rewards/margins", "margin", ".3f"),
+        ("rewards/accuracies", "accuracy", ".2f"),
+    ):
+        if key in record:
+            parts.append(f"{label} {record[key]:{form}}")
+    if "pairs_per_second" in record:
+        parts.append(f"{record['pairs_per_second']:.1f} pairs/s")
+    return parts
+
+
+def _clock_time(seconds: float) -> str:
+    """h:mm:ss"""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _can_draw(stream: TextIO) -> bool:
+    """A terminal that knows carriage return: not a file, a pipe, or TERM=dumb."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

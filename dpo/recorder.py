@@ -1,0 +1,51 @@
+"""Everything a run writes down while it goes on: metrics.jsonl, samples.jsonl, status.json, tracker, progress bar."""
+
+import time
+from typing import Any
+
+from dpo.progress import Progress
+from dpo.records import MetricsLog, RunFolder, append_lines, write_status
+from dpo.track import Tracker
+
+STATUS_SECONDS = 2.0
+
+
+class Recorder:
+    """On the main worker it writes, on the others it does nothing."""
+
+    def __init__(self, folder: RunFolder, tracker: Tracker, progress: Progress, is_main: bool):
+        self.folder, self.tracker, self.progress, self.is_main = folder, tracker, progress, is_main
+        self.metrics = MetricsLog(folder.metrics)
+        self._status_written = 0.0
+
+    def log(self, record: dict[str, Any]) -> None:
+        """One logged step; `step` and `split` stand in the record."""
+        if not self.is_main:
+            return
+        self.metrics.append(record)
+        self.tracker.log(record, record["step"])
+        if record["split"] == "train":
+            self.progress.update(record["step"], record)
+            self._refresh_status(record["step"])
+
+    def _refresh_status(self, step: int) -> None:
+        """status.json is synced to disk at each write, so not at every one of many short steps."""
+        now = time.monotonic()
+        if now - self._status_written >= STATUS_SECONDS:
+            self._status_written = now
+            self.status(step=step)
+
+    def samples(self, step: int, records: list[dict[str, Any]]) -> None:
+        if self.is_main:
+            append_lines(self.folder.samples, [{"step": step, **record} for record in records])
+
+    def status(self, **changes: Any) -> None:
+        if self.is_main:
+            write_status(self.folder, **changes)
+
+    def close(self, exit_code: int, summary: dict[str, Any]) -> None:
+        if self.is_main:
+            self.progress.close()
+            self.metrics.close()
+            self.tracker.summary(summary)
+            self.tracker.finish(exit_code)

@@ -1,0 +1,66 @@
+"""Which folder a run writes to, and where it continues: a fresh start, its own checkpoint, or another one's."""
+
+import logging
+from pathlib import Path
+
+from dpo.checkpoint import Checkpoints, find_checkpoint
+from dpo.config.compose import as_dict, as_yaml, read_yaml
+from dpo.config.identity import differences
+from dpo.config.schema import RunConfig
+from dpo.errors import CheckpointError
+from dpo.records import MetricsLog, RunFolder, write_atomic
+
+log = logging.getLogger(__name__)
+
+
+def open_folder(config: RunConfig, folder: RunFolder, checkpoints: Checkpoints) -> Path | None:
+    """Make the run's folder ready and return the checkpoint to continue from, None for a fresh start. All workers call
+    it; only the main one writes.
+
+    Raises:
+        CheckpointError: the checkpoint belongs to a run with other settings.
+    """
+    checkpoint = _choose(config, folder, checkpoints)
+    if checkpoint is not None:
+        _require_same_run(config, checkpoint)
+        log.info("resume: continuing from %s", checkpoint)
+    checkpoints.world.barrier()  # everybody has looked before anything moves
+    if checkpoints.world.is_main:
+        if config.resume == "never" and folder.path.exists():
+            _set_aside(folder)
+        folder.create()
+        write_atomic(folder.config, as_yaml(config))
+        step = int(checkpoint.name.removeprefix("step-")) if checkpoint else -1
+        with MetricsLog(folder.metrics) as metrics:
+            metrics.keep_until(step)
+        if checkpoint is None:
+            folder.samples.unlink(missing_ok=True)
+    checkpoints.world.barrier()
+    return checkpoint
+
+
+def _choose(config: RunConfig, folder: RunFolder, checkpoints: Checkpoints) -> Path | None:
+    if config.resume == "never":
+        return None
+    if config.resume == "auto":
+        return checkpoints.newest()
+    return find_checkpoint(Path(config.resume))
+
+
+def _require_same_run(config: RunConfig, checkpoint: Path) -> None:
+    saved = checkpoint.parents[1] / "config.yaml"
+    if not saved.is_file():
+        return
+    if changed := differences(read_yaml(saved), as_dict(config)):
+        raise CheckpointError(
+            f"{checkpoint} belongs to a run with other settings:\n"
+            + "\n".join(f"  - {line}" for line in changed)
+            + "\nGive this run another name=, or start afresh with resume=never (the old folder is kept beside it)."
+        )
+
+
+def _set_aside(folder: RunFolder) -> None:
+    number = next(n for n in range(1, 10_000) if not folder.path.with_name(f"{folder.name}.{n}").exists())
+    old = folder.path.with_name(f"{folder.name}.{number}")
+    folder.path.rename(old)
+    log.info("resume=never: the earlier run is kept as %s", old)

@@ -1,0 +1,85 @@
+"""Before the first step: are the first numbers what they must be? A minute of wiring faults costs no GPU hours."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dpo.data.batch import PromptGroup
+from dpo.data.collate import collate
+from dpo.distributed.engine import Engine
+from dpo.distributed.world import World
+from dpo.errors import SelfCheckError
+from dpo.loss import Loss
+from dpo.metrics import StepStats
+from dpo.model.scorer import Scorer, own_logps
+from dpo.step import Reference, measure
+
+# |first loss - closed form|. The same weights in the same type through the same kernels give zero; half precision
+# leaves room for kernels that are not deterministic.
+FIRST_LOSS = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 1e-2}
+# Mean difference per token between our log-probabilities and those of the model's own forward: other kernels, other
+# order of summation.
+OWN_FORWARD = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 2e-2}
+
+
+@dataclass(kw_only=True, slots=True)
+class SelfCheck:
+    engine: Engine
+    scorer: Scorer
+    reference: Reference
+    loss: Loss
+    layout: str
+    world: World
+
+    def run(self, row: list[PromptGroup], shortest: PromptGroup, same_weights: bool) -> str:
+        """Check `row` (this worker's first micro-batch) and `shortest` (the same on all workers). Returns a line for
+        the log.
+
+        Raises:
+            SelfCheckError: with a diagnosis.
+        """
+        self.engine.scorer.eval()
+        difference = self._against_own_forward(shortest)
+        loss = self._first_loss(row)
+        self.engine.scorer.train()
+        expected = self.loss.first if same_weights else None
+        if expected is not None and not abs(loss - expected) <= FIRST_LOSS[self.world.precision]:
+            raise SelfCheckError(
+                f"self-check: the first loss is {loss:.7f}, but policy and reference start with the same weights, so it "
+                f"must be {expected:.7f} (within {FIRST_LOSS[self.world.precision]:g}). The reference is not the policy's "
+                "start: check reference.path, or a model whose outputs are random in eval mode. guard.self_check=false "
+                "trains all the same."
+            )
+        first = f"first loss {loss:.6f}" + (f" (expected {expected:.6f})" if expected is not None else "")
+        return f"self-check: {first}; log-probabilities within {difference:.1e} per token of the model's own forward"
+
+    def _first_loss(self, row: list[PromptGroup]) -> float:
+        stats = StepStats(self.world.device)
+        batch = collate(row, self.layout).to(self.world.device)
+        measure(self.engine, self.reference, batch, self.loss, stats)
+        self.world.sum(stats.sums)
+        loss = stats.record(self.loss)["loss"]
+        if not torch.isfinite(torch.tensor(loss)):
+            raise SelfCheckError(
+                f"self-check: the first loss is {loss}. The model's weights or its outputs are not finite in "
+                f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded."
+            )
+        return loss
+
+    @torch.no_grad()
+    def _against_own_forward(self, group: PromptGroup) -> float:
+        """Mean difference per token of the layout's log-probabilities from the model's own."""
+        batch = collate([group], self.layout).to(self.world.device)
+        ours = self.engine.forward(batch)
+        with self.scorer.plain_model() as model:
+            rows = [torch.tensor(group.prompt_ids + r, device=self.world.device) for r in group.responses]
+            own = torch.stack([own_logps(model, row, len(group.prompt_ids)) for row in rows])
+        difference = ((ours - own).abs() / batch.tokens).max().item()
+        if not difference <= OWN_FORWARD[self.world.precision]:
+            cure = "layout=padded" if self.layout == "packed" else "precision=fp32"
+            raise SelfCheckError(
+                f"self-check: the log-probabilities of {group.sources[0]} differ by {difference:.2g} per token from the "
+                f"model's own forward (at most {OWN_FORWARD[self.world.precision]:g}). This architecture computes "
+                f"something that the {self.layout} layout or the scoring head does not follow: try {cure}."
+            )
+        return difference

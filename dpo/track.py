@@ -1,0 +1,342 @@
+"""Where a run's numbers are shown besides metrics.jsonl: Weights & Biases, or nowhere.
+
+Tracking is a convenience. Nothing here may stop a run, hold it up for long, or ask a question on the terminal: every
+call into wandb runs under a time limit, and its first failure is told in one line and switches tracking off.
+"""
+
+import logging
+import netrc
+import os
+import re
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from dpo.config.schema import TrackConfig
+
+# Seconds. With its defaults wandb 0.31 waits 101 s for a server that is not there, and for over 140 s at the end of a
+# run whose server went away.
+CONNECT_SECONDS = 3.0  # may a TCP connection take
+INIT_SECONDS = 10.0  # may wandb.init wait for the server
+FINISH_SECONDS = 10.0  # may the last upload take; what is missing then stays on disk
+CALL_SECONDS = 20.0  # may any call take, when wandb's helper process hangs and its own limits with it
+TEARDOWN_SECONDS = 5.0  # may the end of that helper take, its work being done or given up; 0.01 as a rule
+FLUSH_SECONDS = 1.0  # between writes of an offline file; wandb's 15 s lost everything in a kill before that
+
+_MODE_WORDS = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
+_SECRET_NAME = re.compile(r"(^|_)(token|api_?key|access_key|private_key|secret|password|passwd|credentials?)$", re.I)
+_SPECIAL_TOKEN = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image)_token$", re.I)  # settings of a tokenizer
+_SECRET_SHAPE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-|AKIA)[A-Za-z0-9_-]{16,}")
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_HIDDEN = "***"
+
+_logger = logging.getLogger("dpo")
+_Result = TypeVar("_Result")
+
+
+class Tracker(Protocol):
+    """Receives one run's numbers."""
+
+    def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
+        """Begin, or go on under `wandb_id`; returns the id to keep for a resume."""
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        """Show one record of metrics.jsonl; steps never go back."""
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Set results of the whole run."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """End, marked as failed unless `exit_code` is 0."""
+
+
+class NullTracker:
+    """No tracking: on every worker but the first, and where it is switched off."""
+
+    def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
+        """Hands the id back, so that tracking can be switched on again later."""
+        return wandb_id
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        """Does nothing."""
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Does nothing."""
+
+
+def make_tracker(settings: TrackConfig, folder: Path, is_main: bool) -> Tracker:
+    """The tracker that `track.wandb` and WANDB_MODE ask for, its files inside the run's `folder`."""
+    mode = wanted_mode(settings.wandb, os.environ) if is_main else "off"
+    if mode == "off":
+        return NullTracker()
+    return WandbTracker(folder=Path(folder), mode=mode, project=settings.project, entity=settings.entity)
+
+
+def wanted_mode(setting: str, environment: Mapping[str, str]) -> str:
+    """off, offline, online or auto. `track.wandb` decides; where it is auto, WANDB_MODE does if it says anything.
+
+    An empty WANDB_MODE, as job scripts leave it, counts as absent (wandb itself ends in a validation error on it).
+    """
+    if setting != "auto":
+        return setting
+    word = environment.get("WANDB_MODE", "").strip().lower()
+    if word and word not in _MODE_WORDS:
+        _logger.warning("WANDB_MODE=%s is unknown and ignored (online, offline or disabled)", word)
+    return _MODE_WORDS.get(word, "auto")
+
+
+@dataclass(kw_only=True, slots=True)
+class WandbTracker:
+    """One Weights & Biases run: online, or in an offline folder for `wandb sync`."""
+
+    folder: Path  # the run's own; wandb makes wandb/ inside
+    mode: str = "auto"  # online | offline | auto: online where an API key is found
+    project: str = "dpo"
+    entity: str | None = None  # null: WANDB_ENTITY, else the account's default
+    _run: Any = field(default=None, init=False, repr=False)
+
+    def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
+        """Begin, within about 20 s also where the server is not there: offline then, under the same id."""
+        run_id = wandb_id or secrets.token_hex(4)
+        call = {"name": name, "id": run_id, "config": redact(config, os.environ)}
+        self._run = self._attempt("start", lambda: self._start(call))
+        return run_id
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        """Numbers keep their names, held-out ones get `eval/` in front.
+
+        After an online resume the server may know later steps than the checkpoint; wandb drops the repeated ones,
+        which are the same numbers.
+        """
+        if self._run is not None:
+            self._attempt("log", lambda: self._run.log(metric_names(record), step=step))
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Set results of the whole run, such as the number of parameters or the final held-out accuracy."""
+        if self._run is not None:
+            self._attempt("summary", lambda: self._run.summary.update(values))
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Send what is left, for at most FINISH_SECONDS, and end wandb's helper process."""
+        if self._run is not None:
+            self._attempt("finish", lambda: self._run.finish(exit_code=exit_code))
+            self._run = None
+            _teardown()
+
+    def _start(self, call: dict[str, Any]) -> Any:
+        # wandb's reports about itself go to the same server: 20 s more at exit where that one does not answer, and
+        # lines on stderr where it refuses them (0.31). Read at import.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _clean_environment():
+            # Also for messages outside any run, such as the one about the key that was found.
+            wandb.setup(wandb.Settings(silent=True))
+            offline_because = self._why_offline(wandb.setup().settings.base_url)
+            if offline_because is None:
+                try:
+                    return self._init(call, "online")
+                except Exception as error:
+                    offline_because = _first_line(error)
+                    wandb.teardown()  # without it the second init inherits the state of the first
+                    wandb.setup(wandb.Settings(silent=True))
+            return self._init(call, "offline", offline_because)
+
+    def _why_offline(self, base_url: str) -> str | None:
+        """The reason for not going online ("" where it was asked for), or None to try it."""
+        if self.mode == "offline":
+            return ""
+        if not has_key(base_url, os.environ):  # wandb would ask for one on a terminal, without end
+            return "no API key, see `wandb login`" if self.mode == "online" else "no API key"
+        if not can_connect(base_url):
+            return f"{base_url} cannot be reached"
+        return None
+
+    def _init(self, call: dict[str, Any], mode: str, because: str = "") -> Any:
+        import wandb
+
+        run = wandb.init(
+            **call,
+            project=self.project,
+            entity=self.entity,
+            dir=str(self.folder),
+            resume="allow",
+            settings=_run_settings(mode),
+        )
+        if mode == "online":
+            _logger.info("wandb: %s", run.url)
+        else:
+            reason = f" ({because})" if because else ""
+            _logger.info("wandb: offline%s, upload later with: wandb sync %s", reason, run.settings.sync_dir)
+        return run
+
+    def _attempt(self, what: str, call: Callable[[], _Result]) -> _Result | None:
+        """Do one thing with wandb; the first failure switches tracking off."""
+        try:
+            return _within(CALL_SECONDS if what != "start" else 2 * CALL_SECONDS, call)
+        except Exception as error:
+            _logger.warning(
+                "wandb %s failed, tracking is off from here on; metrics.jsonl has all numbers (%s)",
+                what,
+                _first_line(error),
+            )
+            self._run = None
+            _teardown()
+            return None
+
+
+def metric_names(record: dict[str, Any]) -> dict[str, float]:
+    """The numbers of one record under the names W&B shows: `rewards/margins`, `eval/rewards/margins`."""
+    prefix = "eval/" if record.get("split") == "eval" else ""
+    numbers = {key: value for key, value in record.items() if isinstance(value, int | float) and key != "step"}
+    return {prefix + key: value for key, value in numbers.items()}
+
+
+def has_key(base_url: str, environment: Mapping[str, str]) -> bool:
+    """Whether wandb will find credentials for the server: in the environment or in the user's netrc file."""
+    if environment.get("WANDB_API_KEY", "").strip() or environment.get("WANDB_IDENTITY_TOKEN_FILE", "").strip():
+        return True
+    home = Path(environment.get("HOME", "~")).expanduser()
+    path = Path(environment["NETRC"]).expanduser() if environment.get("NETRC") else home / ".netrc"
+    host = urlsplit(base_url).netloc
+    # wandb 0.31 moved its default server to the first name; the keys of earlier logins stand under the second.
+    hosts = [host, "api.wandb.ai"] if host == "api.forge.coreweave.com" else [host]
+    try:
+        entries = netrc.netrc(path)
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any(entry and entry[2] for entry in map(entries.authenticators, hosts))
+
+
+def can_connect(base_url: str) -> bool:
+    """Whether the server, or the proxy in front of it, accepts a TCP connection within CONNECT_SECONDS.
+
+    Compute nodes often have no way out; this tells so at once, where wandb.init would use up its whole limit.
+    """
+    url = urlsplit(base_url)
+    proxy = getproxies().get(url.scheme)
+    if proxy and not proxy_bypass(url.hostname or ""):
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = url.port or {"http": 80}.get(url.scheme, 443)
+    try:
+        # In a thread of its own because looking up the name is not bound by the socket's limit.
+        _within(2 * CONNECT_SECONDS, lambda: socket.create_connection((url.hostname, port), CONNECT_SECONDS).close())
+    except Exception:
+        return False
+    return True
+
+
+def redact(value: Any, environment: Mapping[str, str]) -> Any:
+    """`value`, a nest of dicts and lists, without secrets.
+
+    Hidden are entries named like one (`hf_token`, `api_key`; not `eos_token`, `max_new_tokens`), and in any text the
+    values of environment variables named like one, keys of known shapes, and passwords in addresses.
+    """
+    known = _secret_values(environment)
+    if isinstance(value, dict):
+        return {
+            key: _HIDDEN if _is_secret_name(str(key)) and item not in (None, "") else redact(item, environment)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item, environment) for item in value]
+    if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, _HIDDEN)
+        return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", _SECRET_SHAPE.sub(_HIDDEN, value))
+    return value
+
+
+def _is_secret_name(name: str) -> bool:
+    name = name.replace("-", "_")
+    return bool(_SECRET_NAME.search(name)) and not _SPECIAL_TOKEN.search(name)
+
+
+def _secret_values(environment: Mapping[str, str]) -> list[str]:
+    """Values of variables named like a secret, longest first; under 8 characters they would hit ordinary words."""
+    values = {value for name, value in environment.items() if _is_secret_name(name) and len(value) >= 8}
+    return sorted(values, key=len, reverse=True)
+
+
+def _run_settings(mode: str) -> Any:
+    import wandb
+
+    command_line = " ".join(sys.argv)
+    return wandb.Settings(
+        mode="online" if mode == "online" else "offline",
+        silent=True,  # one line of our own says where the run is
+        console="off",  # our stderr is ours: no capture, no copy of it in the cloud
+        disable_code=True,  # no source code and no diff of the working tree is uploaded
+        x_disable_meta=redact(command_line, os.environ) != command_line,  # it holds the command line
+        init_timeout=INIT_SECONDS,
+        login_timeout=1.0,  # should wandb ask all the same, it gives up at once
+        finish_timeout=FINISH_SECONDS,
+        x_service_wait=INIT_SECONDS,
+        x_transaction_log_flush_interval=FLUSH_SECONDS,
+    )
+
+
+@contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Take away variables that wandb chokes on: empty ones, and WANDB_MODE, which is decided here."""
+    taken = {name: value for name, value in os.environ.items() if name.startswith("WANDB_") and not value.strip()}
+    if "WANDB_MODE" in os.environ:
+        taken["WANDB_MODE"] = os.environ["WANDB_MODE"]
+    for name in taken:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
+    """The result of `call`, or its exception; TimeoutError after `seconds`, leaving it behind in a daemon thread."""
+    outcome: list[_Result] = []
+    fault: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # SystemExit too: wandb's teardown raises it
+            fault.append(error)
+
+    thread = threading.Thread(target=target, name="dpo-track", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if fault:
+        raise fault[0] if isinstance(fault[0], Exception) else RuntimeError(repr(fault[0]))
+    if not outcome:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return outcome[0]
+
+
+def _teardown() -> None:
+    """End wandb's helper process and take back its exit hook, which would wait for a dead or hanging helper."""
+
+    def call() -> None:
+        import wandb
+
+        wandb.teardown()
+
+    try:
+        _within(TEARDOWN_SECONDS, call)
+    except Exception as error:
+        _logger.debug("wandb teardown: %s", _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,177 @@
+"""The training loop, as a table of contents; the step itself is dpo/step.py."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dpo.checkpoint import Checkpoints
+from dpo.config.schema import RunConfig
+from dpo.data.batch import Batch
+from dpo.data.collate import collate
+from dpo.data.plan import DataPlan
+from dpo.distributed.engine import Engine
+from dpo.distributed.world import World
+from dpo.evaluate.held_out import HeldOut
+from dpo.evaluate.samples import Sampler
+from dpo.loss import Loss
+from dpo.memory import peak_gib
+from dpo.metrics import StepStats
+from dpo.model.scorer import Scorer
+from dpo.optim import learning_rate
+from dpo.preempt import StopRequest
+from dpo.recorder import Recorder
+from dpo.step import Reference, train_step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class Every:
+    """Steps between two of the same; 0: only at the end."""
+
+    record: int
+    evaluate: int
+    save: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Progressed:
+    """How far the run has come: what a checkpoint keeps besides weights and moments."""
+
+    step: int = 0  # optimizer steps done
+    pairs: int = 0  # trained on
+    tokens: int = 0  # prompts once, responses each, no padding
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "pairs": self.pairs, "tokens": self.tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.pairs, self.tokens = state["step"], state["pairs"], state["tokens"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Window:
+    """What has come since the last record."""
+
+    stats: StepStats
+    seconds: float = 0.0
+    grad_norm: torch.Tensor | None = None
+    batch: str = ""
+    epoch: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Trainer:
+    """Runs the steps of a plan on all workers."""
+
+    config: RunConfig
+    world: World
+    engine: Engine
+    scorer: Scorer
+    reference: Reference
+    loss: Loss
+    plan: DataPlan
+    layout: str
+    total_steps: int
+    held_out: HeldOut
+    sampler: Sampler
+    checkpoints: Checkpoints
+    recorder: Recorder
+    stop: StopRequest
+    every: Every
+    done: Progressed = field(default_factory=Progressed)
+    window: Window = field(init=False)
+
+    def run(self) -> str:
+        """Train to the end or to a request to stop: "done" or "stopped"."""
+        self.window = Window(stats=StepStats(self.world.device))
+        if self.done.step == 0:
+            self.evaluate()
+            self.sample()
+        while self.done.step < self.total_steps:
+            self.train()
+            if self._due(self.every.record):
+                self.record()
+            if self._due(self.every.evaluate):
+                self.evaluate()
+            stopping = self.world.any(self.stop.requested()) and self.done.step < self.total_steps
+            if self._due(self.every.save) or stopping:
+                self.save()
+            if stopping:
+                return "stopped"
+        self.sample()
+        return "done"
+
+    def train(self) -> None:
+        """One optimizer step."""
+        start = time.perf_counter()
+        plan = self.plan.step(self.done.step)
+        rows = plan.rows[self.world.rank]
+        # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint.
+        torch.manual_seed(hash((self.config.seed, self.done.step, self.world.rank)) % 2**63)
+        denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
+        stats = train_step(self.engine, self.reference, self._batches(rows), self.loss, denominator)
+        self.window.grad_norm = self.engine.step(self._lr(self.done.step))
+        self.window.stats.sums += stats.sums
+        self.window.batch, self.window.epoch = plan.digest, plan.epoch
+        self.window.seconds += time.perf_counter() - start
+        self.done.step += 1
+        self.done.pairs += plan.n_pairs
+        self.done.tokens += plan.n_tokens
+
+    def record(self) -> None:
+        """Write the means since the last record. The only place where the workers' metrics meet."""
+        start = time.perf_counter()
+        mine = torch.tensor([peak_gib(self.world.device)], dtype=torch.float64, device=self.world.device)
+        everyone = self.world.gather(torch.cat([self.window.stats.sums, mine]))
+        total = StepStats(sums=everyone[:, :-1].sum(0))
+        means, counts = total.record(self.loss), total.counts()
+        seconds = self.window.seconds + time.perf_counter() - start  # the device has caught up by now
+        assert self.window.grad_norm is not None
+        self.recorder.log(
+            {
+                "step": self.done.step,
+                "split": "train",
+                **means,
+                "grad_norm": float(self.window.grad_norm),
+                "learning_rate": self._lr(self.done.step - 1),
+                "epoch": round(self.window.epoch, 6),
+                "pairs": self.done.pairs,
+                "tokens": self.done.tokens,
+                "pairs_per_second": counts["pairs"] / seconds,
+                "tokens_per_second": counts["tokens"] / seconds,
+                "peak_memory_gib": everyone[:, -1].max().item(),
+                "batch": self.window.batch,
+            }
+        )
+        self.window = Window(stats=StepStats(self.world.device))
+
+    def evaluate(self) -> None:
+        if means := self.held_out.measure():
+            self.recorder.log({"step": self.done.step, "split": "eval", **means})
+
+    def sample(self) -> None:
+        """Answer the sample prompts; a program's verdicts, where there are any, go into the records."""
+        records, shares = self.sampler.sample(self.scorer)
+        self.recorder.samples(self.done.step, records)
+        if shares:
+            self.recorder.log({"step": self.done.step, "split": "eval", **shares})
+
+    def save(self) -> None:
+        folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})
+        log.debug("checkpoint %s", folder)
+
+    def _batches(self, rows: list[list[int]]) -> Iterator[tuple[Batch, bool]]:
+        for i, row in enumerate(rows):
+            batch = collate([self.plan.groups[g] for g in row], self.layout)
+            yield batch.to(self.world.device), i == len(rows) - 1
+
+    def _lr(self, step: int) -> float:
+        return learning_rate(step, self.total_steps, self.config.optim)
+
+    def _due(self, every: int) -> bool:
+        return self.done.step == self.total_steps or (every > 0 and self.done.step % every == 0)

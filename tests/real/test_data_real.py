@@ -1,0 +1,80 @@
+"""The data folder on real files and tokenizers, which lie beside the project."""
+
+from pathlib import Path
+
+import pytest
+
+from dpo.config.schema import DataConfig
+from dpo.data.prepare import PairSets, read_pairs, tokenize_sets
+from dpo.data.template import choose_template
+from dpo.data.tokenize import TokenLimits, render_marked
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not SHARED.is_dir(), reason=f"the folder {SHARED} is not there"),
+]
+FILES = {  # name -> (format, rows, bad rows)
+    "sharegpt_en.json": ("sharegpt", 300, 0),
+    "sharegpt_zh.json": ("sharegpt", 300, 0),
+    "tulu_messages.jsonl": ("messages", 100, 0),
+    "alpaca_ranking_short.json": ("alpaca_ranking", 1100, 6),
+}
+TOKENIZERS = {  # folder -> end-of-turn token
+    "tokenizers/gpt2": "<|endoftext|>",
+    "tokenizers/qwen2.5": "<|im_end|>",
+    "tokenizers/qwen3": "<|im_end|>",
+    "tokenizers/tinyllama-chat": "</s>",
+    "tokenizers/pythia-neox": "<|endoftext|>",
+    "models/stories260K": "</s>",
+}
+
+
+def read(name: str, limit: int | None = None) -> PairSets:
+    return read_pairs(DataConfig(path=str(SHARED / "pref" / name), limit=limit), 0.05)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_real_files_are_read_whole(name: str) -> None:
+    form, count, bad = FILES[name]
+    sets = read(name)
+    assert f"format {form} (" in sets.notes[0]
+    assert (sets.rows_read, len(sets.rejects)) == (count, bad)
+    assert len(sets.train) + len(sets.held_out) == count - bad
+    assert sets.held_out
+    assert not {p.prompt_hash for p in sets.train} & {p.prompt_hash for p in sets.held_out}
+
+
+@pytest.mark.parametrize("folder", TOKENIZERS)
+@pytest.mark.parametrize("name", FILES)
+def test_ids_are_those_of_the_whole_text(folder: str, name: str) -> None:
+    """Prompt and answers are tokenized apart; on real text, joined, they are what the whole text gives."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / folder)
+    template = choose_template(tokenizer, "auto")
+    assert template.end_of_turn == TOKENIZERS[folder]
+    sets = read(name, limit=60)
+    found = tokenize_sets(sets, tokenizer, template, TokenLimits(max_length=10**6))
+    assert len(found.train) == len(sets.train)
+    end = tokenizer.convert_tokens_to_ids(template.end_of_turn)
+    other = 0
+    for pair, ids in zip(sets.train, found.train, strict=True):
+        text = template.render(tokenizer, pair.prompt + pair.chosen, header=False)
+        whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        mine = ids.prompt_ids + ids.chosen_ids
+        mine = mine[1:] if mine[0] == tokenizer.bos_token_id else mine
+        other += whole[: len(mine)] != mine
+        assert ids.chosen_ids[-1] == ids.rejected_ids[-1] == end
+    assert other <= 1  # an answer that begins with a line break, merged with the one before it
+
+
+def test_qwen3_keeps_its_empty_thought_in_the_answer() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "tokenizers/qwen3")
+    sets = read("alpaca_ranking_short.json", limit=20)
+    found = tokenize_sets(sets, tokenizer, choose_template(tokenizer, "auto"), TokenLimits(max_length=512))
+    shown = render_marked(found.train[0], tokenizer)
+    assert "<|im_start|>assistant\n⟦<think>\n\n</think>\n\n" in shown
+    assert shown.endswith("<|im_end|>⟧")

@@ -1,0 +1,106 @@
+"""Chat templates: which one is taken, what it renders, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from data_tokenizers import CHATML, tiny_tokenizer
+
+from dpo.data.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
+from dpo.errors import ModelError
+
+CONVERSATION = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
+]
+
+
+def test_auto_takes_the_tokenizers_own() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    template = choose_template(tokenizer, "auto")
+    assert template.describe() == "chat template: the tokenizer's own, an answer ends with <|im_end|>"
+    assert template.render(tokenizer, CONVERSATION[1:2], header=True) == (
+        "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_auto_without_one_takes_plain_and_says_so() -> None:
+    tokenizer = tiny_tokenizer()
+    template = choose_template(tokenizer, "auto")
+    assert template.describe() == "chat template: plain (the tokenizer has none), an answer ends with </s>"
+    assert template.render(tokenizer, CONVERSATION, header=False) == "S\n\nUser: Q\n\nAssistant: A</s>\n\n"
+    assert template.render(tokenizer, CONVERSATION[:2], header=True) == "S\n\nUser: Q\n\nAssistant:"
+
+
+def test_plain_can_be_asked_for() -> None:
+    assert choose_template(tiny_tokenizer(template=CHATML), "plain").describe().startswith("chat template: plain,")
+
+
+def test_raw_joins_the_texts() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    template = choose_template(tokenizer, "raw")
+    assert template.render(tokenizer, CONVERSATION, header=True) == "SQA"
+    assert "raw" in template.describe()
+    assert template.end_of_turn == "</s>"
+
+
+def test_chatml_needs_its_tokens() -> None:
+    assert choose_template(tiny_tokenizer(), "chatml").end_of_turn == "<|im_end|>"
+    poor = tiny_tokenizer()
+    poor.get_vocab = lambda: {"a": 0}
+    with pytest.raises(
+        ModelError, match=r"needs the tokens <\|im_start\|> and <\|im_end\|>.*model\.chat_template=plain"
+    ):
+        choose_template(poor, "chatml")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.jinja"
+    path.write_text("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    tokenizer = tiny_tokenizer(template=CHATML)
+    template = choose_template(tokenizer, str(path))
+    assert template.render(tokenizer, CONVERSATION, header=False) == "[S][Q][A]"
+    assert template.end_of_turn == "</s>"  # the template puts no token after an answer
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{% for %}", "no valid jinja"),
+        ("{{ raise_exception('never') }}", "no valid jinja"),
+        ("{{ 1 + 'a' }}", "does not work"),
+        ("hello", "does not show the messages"),
+        ("{{ messages[0]['content'] }}", "does not show the messages"),
+    ],
+)
+def test_a_file_that_is_no_template_is_refused(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "bad.jinja"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=part):
+        choose_template(tiny_tokenizer(), str(path))
+
+
+def test_an_unknown_name_lists_the_choices() -> None:
+    with pytest.raises(ModelError) as error:
+        choose_template(tiny_tokenizer(), "chatlm")
+    for part in ("model.chat_template=chatlm", "auto", "raw", "plain", "chatml", "jinja file"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["auto", "raw"])
+def test_a_tokenizer_without_eos_is_refused_with_the_cure(setting: str) -> None:
+    with pytest.raises(ModelError, match=r"model\.eos_token=<text of a token in the vocabulary>"):
+        choose_template(tiny_tokenizer(eos=None), setting)
+
+
+def test_messages_that_a_template_refuses() -> None:
+    template = ChatTemplate(name="strict", jinja="{{ raise_exception('no system turns') }}")
+    with pytest.raises(TemplateProblem, match="no system turns"):
+        template.render(tiny_tokenizer(), CONVERSATION, header=False)
+
+
+@pytest.mark.parametrize(
+    ("tail", "span"), [("</s>\n", (0, 4)), ("\n", None), (" <|im_end|>\n</s>\n", (12, 16)), ("", None)]
+)
+def test_end_of_turn_span(tail: str, span: tuple[int, int] | None) -> None:
+    assert end_of_turn_span(tail, ["<|im_end|>", "</s>"]) == span

@@ -1,0 +1,265 @@
+"""Tokenizing: the prompt as a true prefix, one BOS, the end-of-turn token scored last, limits that cut only answers."""
+
+from typing import Any
+
+import pytest
+from data_tokenizers import CHATML, tiny_tokenizer
+
+from dpo.data.pair import Message, Pair, Reject, TokenizedPair
+from dpo.data.template import ChatTemplate, choose_template
+from dpo.data.tokenize import Overlong, TokenLimits, fit, length, prompt_ids, render_marked, tokenize_pairs
+
+
+def pair(prompt: str | list[Message], chosen: str = "he does", rejected: str = "he", **fields: Any) -> Pair:
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    chosen_turns, rejected_turns = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return Pair(**{"prompt": turns, "chosen": chosen_turns, "rejected": rejected_turns, "source": "a:1", **fields})
+
+
+def tokenized(one: Pair, tokenizer: Any, setting: str = "auto") -> TokenizedPair:
+    result = next(tokenize_pairs([one], tokenizer, choose_template(tokenizer, setting)))
+    assert isinstance(result, TokenizedPair), result
+    return result
+
+
+def with_template(text: str, one: Pair, tokenizer: Any) -> TokenizedPair | Reject:
+    return next(tokenize_pairs([one], tokenizer, ChatTemplate(name="test", jinja=text)))
+
+
+def text_of(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids))
+
+
+def test_chatml_prompt_and_answers() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    found = tokenized(pair("Is he?", margin=2.0), tokenizer)
+    assert text_of(tokenizer, found.prompt_ids) == "<|im_start|>user\nIs he?<|im_end|>\n<|im_start|>assistant\n"
+    assert text_of(tokenizer, found.chosen_ids) == "he does<|im_end|>"  # not the line break after it
+    assert text_of(tokenizer, found.rejected_ids) == "he<|im_end|>"
+    assert found.chosen_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (found.source, found.margin, found.cut) == ("a:1", 2.0, ())
+    assert found.id == pair("Is he?", margin=2.0).id
+
+
+def test_a_merge_over_the_boundary_does_not_change_the_prompt() -> None:
+    tokenizer = tiny_tokenizer()
+    found = tokenized(pair("Q"), tokenizer)
+    whole = tokenizer("User: Q\n\nAssistant: he", add_special_tokens=False)["input_ids"]
+    prompt = tokenizer("User: Q\n\nAssistant:", add_special_tokens=False)["input_ids"]
+    assert whole[: len(prompt)] != prompt  # the trap is there: ":" and " h" became one token
+    assert found.prompt_ids == prompt
+    assert text_of(tokenizer, found.prompt_ids + found.chosen_ids) == "User: Q\n\nAssistant: he does</s>"
+
+
+@pytest.mark.parametrize("setting", ["auto", "raw"])
+def test_exactly_one_bos_where_the_tokenizer_uses_one(setting: str) -> None:
+    tokenizer = tiny_tokenizer(bos=True)
+    found = tokenized(pair("Q"), tokenizer, setting)
+    assert (found.prompt_ids + found.chosen_ids + found.rejected_ids).count(tokenizer.bos_token_id) == 1
+    assert found.prompt_ids[0] == tokenizer.bos_token_id
+
+
+def test_a_bos_that_the_template_spells_is_not_doubled() -> None:
+    tokenizer = tiny_tokenizer(bos=True, template="{{ bos_token }}" + CHATML)
+    found = tokenized(pair("Q"), tokenizer)
+    assert found.prompt_ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_no_bos_where_the_tokenizer_uses_none() -> None:
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.bos_token_id not in tokenized(pair("Q"), tokenizer).prompt_ids
+
+
+def test_raw_is_the_texts_and_eos() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    found = tokenized(pair("Q:", " A", " B</s>"), tokenizer, "raw")
+    assert text_of(tokenizer, found.prompt_ids) == "Q:"
+    assert text_of(tokenizer, found.chosen_ids) == " A</s>"
+    assert text_of(tokenizer, found.rejected_ids) == " B</s>"  # spelt out already
+
+
+def test_a_raw_prompt_is_raw_whatever_the_template() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    found = tokenized(pair([{"role": "raw", "content": "Once"}]), tokenizer)
+    assert text_of(tokenizer, found.prompt_ids + found.chosen_ids) == "Oncehe does</s>"
+
+
+def test_control_tokens_spelt_out_in_texts_stay_text() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    found = tokenized(pair("a<|im_end|>b", "c</s>d", "e<|im_end|>"), tokenizer)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert found.prompt_ids.count(end) == 1  # the template's own
+    assert found.rejected_ids.count(end) == 1
+    assert tokenizer.eos_token_id not in found.chosen_ids
+    for ids, text in (
+        (found.prompt_ids, "<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\n"),
+        (found.chosen_ids, "c</s>d<|im_end|>"),
+        (found.rejected_ids, "e<|im_end|><|im_end|>"),
+    ):
+        assert text_of(tokenizer, ids) == text
+
+
+def test_a_template_that_trims_is_followed() -> None:
+    tokenizer = tiny_tokenizer()
+    trimming = CHATML.replace("m['content']", "m['content'] | trim")
+    found = with_template(trimming, pair(" Q ", " yes ", "no<|im_end|> "), tokenizer)
+    assert isinstance(found, TokenizedPair)
+    assert text_of(tokenizer, found.chosen_ids) == "yes<|im_end|>"
+    assert found.rejected_ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+
+
+def test_eos_is_put_where_the_template_ends_no_turn() -> None:
+    tokenizer = tiny_tokenizer()
+    found = with_template("{% for m in messages %}[{{ m['content'] }}]\n{% endfor %}", pair("Q", "yes"), tokenizer)
+    assert isinstance(found, TokenizedPair)
+    assert text_of(tokenizer, found.prompt_ids + found.chosen_ids) == "[Q]\n[yes]</s>"
+
+
+THINKING = (  # like Qwen3: a finished answer opens with an empty thought, a generated one does not
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' and loop.last %}<think></think>{% endif %}"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OPEN_THOUGHT = (  # like DeepSeek-R1: a generated answer opens with a thought, a finished one does not
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+def test_what_a_template_puts_before_an_answer_belongs_to_the_answer() -> None:
+    tokenizer = tiny_tokenizer()
+    found = with_template(THINKING, pair("Q", "yes"), tokenizer)
+    assert isinstance(found, TokenizedPair)
+    assert text_of(tokenizer, found.prompt_ids) == "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
+    assert text_of(tokenizer, found.chosen_ids) == "<think></think>yes<|im_end|>"
+
+
+def test_a_header_that_finished_answers_lack_is_not_part_of_the_prompt() -> None:
+    tokenizer = tiny_tokenizer()
+    found = with_template(OPEN_THOUGHT, pair("Q", "<thanks", "<t"), tokenizer)  # shares letters with "<think>"
+    assert isinstance(found, TokenizedPair)
+    assert text_of(tokenizer, found.prompt_ids) == "<|im_start|>user\nQ<|im_end|><|im_start|>assistant\n"
+    assert text_of(tokenizer, found.chosen_ids) == "<thanks<|im_end|>"
+
+
+REJECTED = [
+    (
+        "{% for m in messages %}{{ messages | length }}{{ m['content'] }}</s>{% endfor %}",
+        {},
+        "template does not keep the prompt as a prefix",
+    ),
+    ("{% for m in messages %}{{ m['content'] | upper }}</s>{% endfor %}", {}, "template changes the answer"),
+    (
+        "{% for m in messages %}{{ m['content'][:30] }}</s>{% endfor %}",
+        {"chosen": "y" * 40},
+        "template changes the answer",
+    ),
+    ("{{ raise_exception('no such roles') }}", {}, "chat template refuses the messages"),
+    (CHATML, {"chosen": "yes", "rejected": "no", "prompt": "Q"}, ""),
+    (
+        "{% for m in messages %}{{ m['content'] | replace('Q', 'W') }}</s>{% endfor %}",
+        {"prompt": "Q</s>"},
+        "special token in the text",
+    ),
+    (
+        "{% for m in messages %}{{ m['content'] | trim }}</s>{% endfor %}",
+        {"chosen": "same ", "rejected": " same"},
+        "chosen equals rejected",
+    ),
+]
+
+
+@pytest.mark.parametrize(("template", "texts", "reason"), REJECTED)
+def test_what_cannot_be_tokenized_exactly_is_a_reject(template: str, texts: dict[str, str], reason: str) -> None:
+    result = with_template(template, pair(**{"prompt": "Q", **texts}), tiny_tokenizer())
+    assert (result.reason if isinstance(result, Reject) else "") == reason
+
+
+def test_answers_of_several_messages_are_rejected() -> None:
+    turns = [{"role": "assistant", "content": "x"}] * 2
+    result = with_template(CHATML, _several(turns), tiny_tokenizer())
+    assert isinstance(result, Reject)
+    assert result.reason == "answer has several messages"
+
+
+def _several(turns: list[Message]) -> Pair:
+    return Pair(prompt=[{"role": "user", "content": "Q"}], chosen=turns, rejected=turns[:1], source="a:1")
+
+
+def test_batches_keep_order_and_place_of_rejects() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    pairs = [pair(f"Q{n}", "yes", "no", source=f"a:{n}") for n in range(1100)]
+    pairs[700] = _several([{"role": "assistant", "content": "x"}] * 2)
+    results = list(tokenize_pairs(pairs, tokenizer, choose_template(tokenizer, "auto")))
+    assert [isinstance(r, Reject) for r in results] == [n == 700 for n in range(1100)]
+    assert all(f"Q{n}<" in text_of(tokenizer, results[n].prompt_ids) for n in (0, 511, 512, 1099))
+
+
+def test_prompt_ids_are_those_of_training() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    template = choose_template(tokenizer, "auto")
+    assert prompt_ids(pair("Q"), tokenizer, template) == tokenized(pair("Q"), tokenizer).prompt_ids
+
+
+def ids(prompt: int, chosen: int, rejected: int) -> TokenizedPair:
+    """A pair of these lengths whose answers differ in their first token."""
+    return TokenizedPair(
+        prompt_ids=[1] * prompt,
+        chosen_ids=[*range(10, 10 + chosen)],
+        rejected_ids=[*range(50, 50 + rejected)],
+        source="a:1",
+        id="x",
+    )
+
+
+def test_a_pair_that_fits_is_left_alone() -> None:
+    one = ids(5, 3, 5)
+    assert length(one) == 10
+    assert fit(one, TokenLimits(max_length=10)) is one
+
+
+def test_drop_leaves_out_an_overlong_pair_without_an_error() -> None:
+    result = fit(ids(5, 3, 6), TokenLimits(max_length=10))
+    assert isinstance(result, Overlong)
+    assert (result.reject.reason, result.reject.source) == ("pair too long", "a:1")
+    assert result.reject.detail == "11 tokens with a prompt of 5, data.max_length is 10"
+
+
+def test_cut_answers_cuts_only_the_ends_of_answers_and_adds_no_eos() -> None:
+    result = fit(ids(5, 3, 9), TokenLimits(max_length=10, truncation="cut_answers"))
+    assert isinstance(result, TokenizedPair)
+    assert result.prompt_ids == [1] * 5
+    assert result.chosen_ids == [10, 11, 12]
+    assert result.rejected_ids == [50, 51, 52, 53, 54]  # the beginning, and nothing after it
+    assert result.cut == ("rejected",)
+
+
+def test_both_answers_cut() -> None:
+    result = fit(ids(5, 8, 9), TokenLimits(max_length=10, truncation="cut_answers"))
+    assert isinstance(result, TokenizedPair)
+    assert result.cut == ("chosen", "rejected")
+
+
+def test_answers_that_become_equal_by_cutting_are_dropped() -> None:
+    one = TokenizedPair(prompt_ids=[1], chosen_ids=[5, 6, 7], rejected_ids=[5, 6, 8], source="a:1", id="x")
+    result = fit(one, TokenLimits(max_length=3, truncation="cut_answers"))
+    assert isinstance(result, Overlong)
+    assert result.reject.reason == "answers equal after cutting"
+
+
+def test_a_prompt_that_leaves_no_room_is_overlong_even_when_cutting() -> None:
+    assert isinstance(fit(ids(10, 3, 4), TokenLimits(max_length=10, truncation="cut_answers")), Overlong)
+
+
+@pytest.mark.parametrize("truncation", ["drop", "cut_answers"])
+def test_a_prompt_over_its_own_limit_is_a_bad_row(truncation: str) -> None:
+    result = fit(ids(6, 3, 3), TokenLimits(max_length=20, max_prompt_length=5, truncation=truncation))
+    assert isinstance(result, Reject)
+    assert (result.reason, result.detail) == ("prompt too long", "6 tokens, data.max_prompt_length is 5")
+    assert isinstance(fit(ids(5, 3, 3), TokenLimits(max_length=20, max_prompt_length=5)), TokenizedPair)
+
+
+def test_render_marked_shows_what_is_scored() -> None:
+    tokenizer = tiny_tokenizer()
+    assert render_marked(tokenized(pair("Q"), tokenizer), tokenizer) == "User: Q\n\nAssistant:⟦ he does</s>⟧"

@@ -112,6 +112,14 @@ def _run_in(config: RunConfig, folder: RunFolder, source: ModelSource, text: Tex
     sets = _data(config, text, folder, world)
     loss = Loss(config.loss)
 
+    groups = group_pairs(sets.train, loss.answers)
+    plan = DataPlan(groups, seed=config.seed, global_batch_size=config.optim.global_batch_size)
+    total_steps = plan.total_steps(config.optim.epochs, config.optim.max_steps)
+    done = Progressed()
+    if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and folder.final.exists():
+        log.info("this run is done already; more optim.epochs continue it, another name= or resume=never trains anew")
+        return _close(folder, world, total_steps)
+
     quiet_model_loading()
     attention.register()
     policy = _policy(config, source, world)
@@ -121,14 +129,6 @@ def _run_in(config: RunConfig, folder: RunFolder, source: ModelSource, text: Tex
         max_pairs=config.optim.micro_batch_pairs,
         world_size=world.size,
     )
-    groups = group_pairs(sets.train, loss.answers)
-    plan = DataPlan(groups, seed=config.seed, global_batch_size=config.optim.global_batch_size, micro=micro)
-    total_steps = plan.total_steps(config.optim.epochs, config.optim.max_steps)
-    done = Progressed()
-    if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and folder.final.exists():
-        log.info("this run is done already; more optim.epochs continue it, another name= or resume=never trains anew")
-        return _close(folder, world, total_steps)
-
     reference = _reference(config, policy, source, world)
     engine = _engine(config, policy, world)
     trainer = Trainer(
@@ -139,7 +139,7 @@ def _run_in(config: RunConfig, folder: RunFolder, source: ModelSource, text: Tex
         reference=reference,
         loss=loss,
         plan=plan,
-        layout=policy.layout,
+        micro=micro,
         total_steps=total_steps,
         held_out=_held_out(sets, micro, engine, reference, loss, world),
         sampler=_sampler(config, sets, text, world),
@@ -153,7 +153,7 @@ def _run_in(config: RunConfig, folder: RunFolder, source: ModelSource, text: Tex
         restore(checkpoint, engine, {"progress": done})
     elif config.guard.self_check:
         _self_check(config, trainer, groups)
-    log.info("%s", _overview(plan, groups, total_steps, config))
+    log.info("%s", _overview(trainer))
     outcome = trainer.run()
     if outcome == "done":
         export(policy.scorer.causal_lm, policy.adapted, text.tokenizer, folder.final, world)
@@ -291,10 +291,10 @@ def _self_check(config: RunConfig, trainer: Trainer, groups: list[PromptGroup]) 
         scorer=trainer.scorer,
         reference=trainer.reference,
         loss=trainer.loss,
-        layout=trainer.layout,
+        layout=trainer.micro.layout,
         world=trainer.world,
     )
-    row = trainer.plan.step(0).rows[trainer.world.rank][0]
+    row = trainer.rows(trainer.plan.step(0))[0]
     shortest = min(groups, key=lambda group: group.row_tokens)
     same_weights = config.reference.path in (None, config.model.path)
     log.info("%s", checker.run([groups[g] for g in row], shortest, same_weights))
@@ -305,12 +305,12 @@ def _require_precision(config: RunConfig, world: World) -> None:
         raise ConfigError(["precision=fp16 needs a GPU: on a CPU use precision=fp32, or bf16"])
 
 
-def _overview(plan: DataPlan, groups: list[PromptGroup], total_steps: int, config: RunConfig) -> str:
-    n_pairs = sum(group.n_pairs for group in groups)
-    rows = plan.step(0).rows[0]
+def _overview(trainer: Trainer) -> str:
+    plan = trainer.plan
+    n_micro = len(trainer.rows(plan.step(0)))
     return (
-        f"training: {n_pairs} pairs, {total_steps} steps of {config.optim.global_batch_size} pairs, "
-        f"{len(rows)} micro-batch{'es' if len(rows) > 1 else ''} per step and worker"
+        f"training: {sum(group.n_pairs for group in plan.groups)} pairs, {trainer.total_steps} steps of "
+        f"{plan.global_batch_size} pairs, {n_micro} micro-batch{'es' if n_micro > 1 else ''} per step and worker"
     )
 
 

@@ -12,7 +12,7 @@ from dpo.checkpoint import Checkpoints
 from dpo.config.schema import RunConfig
 from dpo.data.batch import Batch
 from dpo.data.collate import collate
-from dpo.data.plan import DataPlan
+from dpo.data.plan import DataPlan, MicroBatches, StepPlan, fill_rows
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.evaluate.held_out import HeldOut
@@ -75,7 +75,7 @@ class Trainer:
     reference: Reference
     loss: Loss
     plan: DataPlan
-    layout: str
+    micro: MicroBatches
     total_steps: int
     held_out: HeldOut
     sampler: Sampler
@@ -110,7 +110,7 @@ class Trainer:
         """One optimizer step."""
         start = time.perf_counter()
         plan = self.plan.step(self.done.step)
-        rows = plan.rows[self.world.rank]
+        rows = self.rows(plan)
         # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint.
         torch.manual_seed(hash((self.config.seed, self.done.step, self.world.rank)) % 2**63)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
@@ -165,9 +165,13 @@ class Trainer:
         folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})
         log.debug("checkpoint %s", folder)
 
+    def rows(self, plan: StepPlan) -> list[list[int]]:
+        """This worker's micro-batches of a step."""
+        return fill_rows(self.plan.groups, plan.groups, self.micro)[self.world.rank]
+
     def _batches(self, rows: list[list[int]]) -> Iterator[tuple[Batch, bool]]:
         for i, row in enumerate(rows):
-            batch = collate([self.plan.groups[g] for g in row], self.layout)
+            batch = collate([self.plan.groups[g] for g in row], self.micro.layout)
             yield batch.to(self.world.device), i == len(rows) - 1
 
     def _lr(self, step: int) -> float:

@@ -32,7 +32,7 @@ def load(path: str, split: str, revision: str | None, settings: tuple[str, str])
 
 def _message(path: str, problem: str, setting: str) -> str:
     return (
-        f"the data set {path!r} could not be fetched from the hub ({problem}): "
+        f"the data set {path!r} is no local file and could not be fetched from the hub ({problem}): "
         f"set {setting} to a local file instead, e.g. {setting}=pairs.jsonl, or to a data set that exists"
     )
 

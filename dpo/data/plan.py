@@ -1,5 +1,6 @@
-"""Which pairs stand in which step, on which worker, in which micro-batch: a pure function of
-(seed, epoch, step, lengths, number of workers), so every worker computes it alone and resuming needs the step only."""
+"""Which pairs stand in which step (a pure function of seed, step and the data, whatever the workers), and how the
+pairs of a step spread over workers and micro-batches (of their lengths and the number of workers). Every worker
+computes both alone, and resuming needs the step only."""
 
 import hashlib
 import heapq
@@ -12,23 +13,12 @@ from dpo.data.batch import PromptGroup
 
 
 @dataclass(kw_only=True, slots=True)
-class MicroBatches:
-    """What bounds one forward pass of one worker."""
-
-    layout: str
-    max_tokens: int
-    max_pairs: int | None
-    world_size: int
-
-
-@dataclass(kw_only=True, slots=True)
 class StepPlan:
     """One optimizer step of the whole job."""
 
     step: int  # counted from 0
     epoch: float  # epochs completed after this step
     groups: list[int]  # in data order
-    rows: list[list[list[int]]]  # [worker][micro-batch] -> groups; every worker has equally many micro-batches
     n_pairs: int  # over all workers
     n_response_tokens: int  # over all workers
     n_tokens: int  # prompts once, responses each, over all workers
@@ -38,8 +28,8 @@ class StepPlan:
 class DataPlan:
     """The order of the data over all steps."""
 
-    def __init__(self, groups: list[PromptGroup], *, seed: int, global_batch_size: int, micro: MicroBatches):
-        self.groups, self.seed, self.global_batch_size, self.micro = groups, seed, global_batch_size, micro
+    def __init__(self, groups: list[PromptGroup], *, seed: int, global_batch_size: int):
+        self.groups, self.seed, self.global_batch_size = groups, seed, global_batch_size
         self._epoch, self._batches = -1, [[0]]
         self._starts = [0]  # first step of every epoch seen so far
 
@@ -64,7 +54,6 @@ class DataPlan:
             step=step,
             epoch=epoch + (index + 1) / len(batches),
             groups=chosen,
-            rows=fill_rows({g: self.groups[g] for g in chosen}, self.micro),
             n_pairs=sum(self.groups[g].n_pairs for g in chosen),
             n_response_tokens=sum(self.groups[g].response_tokens for g in chosen),
             n_tokens=sum(len(self.groups[g].prompt_ids) + self.groups[g].response_tokens for g in chosen),
@@ -100,12 +89,24 @@ def epoch_batches(sizes: list[int], seed: int, epoch: int, global_batch_size: in
     return batches
 
 
-def fill_rows(groups: dict[int, PromptGroup], micro: MicroBatches) -> list[list[list[int]]]:
-    """Spread `groups` over [worker][micro-batch]: as few micro-batches as the limits allow, evenly filled.
+@dataclass(kw_only=True, slots=True)
+class MicroBatches:
+    """What bounds one forward pass of one worker."""
+
+    layout: str
+    max_tokens: int
+    max_pairs: int | None
+    world_size: int
+
+
+def fill_rows(all_groups: list[PromptGroup], chosen: list[int], micro: MicroBatches) -> list[list[list[int]]]:
+    """Spread the chosen groups over [worker][micro-batch]: as few micro-batches as the limits allow, evenly filled.
+    Every worker gets equally many, some of them empty when there are too few groups.
 
     A group longer than the limit gets a row of its own. Rows of similar size run at the same time on different
     workers, since a step waits for its slowest.
     """
+    groups = {g: all_groups[g] for g in chosen}
     order = sorted(groups, key=lambda g: (-groups[g].row_tokens, g))
     n_pairs = sum(group.n_pairs for group in groups.values())
     least = [sum(_Row().cost_with(groups[g], micro.layout) for g in order) / micro.max_tokens]

@@ -75,14 +75,19 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, setting: str) -> ChatTem
 
     Raises ModelError: unknown setting, a template that does not work, or a tokenizer without an end-of-sequence token.
     """
-    if not isinstance(tokenizer.eos_token, str):
-        raise ModelError(
-            "the tokenizer has no end-of-sequence token, so that an answer could not end: "
-            "set model.eos_token=<text of a token in the vocabulary>"
-        )
+    _require_eos(tokenizer)
     template = _by_setting(tokenizer, setting)
     template.end_of_turn = tokenizer.eos_token if template.raw else _end_of_turn(tokenizer, template)
     return template
+
+
+def _require_eos(tokenizer: PreTrainedTokenizerBase) -> None:
+    cure = "set model.eos_token=<text of a token in the vocabulary>"
+    eos = tokenizer.eos_token
+    if not isinstance(eos, str):
+        raise ModelError(f"the tokenizer has no end-of-sequence token, so that an answer could not end: {cure}")
+    if eos not in tokenizer.get_vocab():
+        raise ModelError(f"the end-of-sequence token {eos!r} is not in the tokenizer's vocabulary: {cure}")
 
 
 def _by_setting(tokenizer: PreTrainedTokenizerBase, setting: str) -> ChatTemplate:

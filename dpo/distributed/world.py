@@ -50,9 +50,9 @@ class World:
         """[K] of every worker -> [size, K], in one collective."""
         if self.size == 1:
             return values[None]
-        out = values.new_empty(self.size, *values.shape)
+        out = values.new_empty(self.size * len(values))  # flat: gloo accepts no other shape
         dist.all_gather_into_tensor(out, values)
-        return out
+        return out.view(self.size, -1)
 
     def any(self, flag: bool) -> bool:
         """True on all workers when it is true on one."""

@@ -29,7 +29,7 @@ class HeldOut:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for row in fill_rows(dict(enumerate(self.groups)), self.micro)[self.world.rank]:
+        for row in fill_rows(self.groups, list(range(len(self.groups))), self.micro)[self.world.rank]:
             batch = collate([self.groups[i] for i in row], self.micro.layout).to(self.world.device)
             measure(self.engine, self.reference, batch, self.loss, stats)
         self.engine.scorer.train()

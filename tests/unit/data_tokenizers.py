@@ -10,6 +10,16 @@ CHATML = (
 )
 
 
+def blank_tokenizer() -> PreTrainedTokenizerFast:
+    """Characters as tokens, with a blank put before the first word of every text, as sentencepiece does."""
+    letters = ["<unk>", "▁", "\n", "[", "]", *"abcdefghij"]
+    backend = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(letters)}, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in CONTROL])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
 def tiny_tokenizer(
     *, template: str | None = None, bos: bool = False, eos: str | None = "</s>"
 ) -> PreTrainedTokenizerFast:

@@ -164,7 +164,12 @@ def test_an_unreachable_hub_fails_fast_with_one_sentence(monkeypatch: pytest.Mon
     assert time.monotonic() - start < 15
     message = str(error.value)
     assert "\n" not in message
-    for part in ("nobody-here/no-such-data-set", "could not be fetched from the hub", "Name or service", "data.path="):
+    for part in (
+        "nobody-here/no-such-data-set",
+        "is no local file and could not be fetched from the hub",
+        "Name or service",
+        "data.path=",
+    ):
         assert part in message
 
 

@@ -47,7 +47,7 @@ def test_raw_joins_the_texts() -> None:
 def test_chatml_needs_its_tokens() -> None:
     assert choose_template(tiny_tokenizer(), "chatml").end_of_turn == "<|im_end|>"
     poor = tiny_tokenizer()
-    poor.get_vocab = lambda: {"a": 0}
+    poor.get_vocab = lambda: {"</s>": 0}
     with pytest.raises(
         ModelError, match=r"needs the tokens <\|im_start\|> and <\|im_end\|>.*model\.chat_template=plain"
     ):
@@ -91,6 +91,13 @@ def test_an_unknown_name_lists_the_choices() -> None:
 def test_a_tokenizer_without_eos_is_refused_with_the_cure(setting: str) -> None:
     with pytest.raises(ModelError, match=r"model\.eos_token=<text of a token in the vocabulary>"):
         choose_template(tiny_tokenizer(eos=None), setting)
+
+
+def test_an_eos_that_is_no_token_is_refused() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.get_vocab = lambda: {"a": 0}
+    with pytest.raises(ModelError, match=r"'</s>' is not in the tokenizer's vocabulary.*model\.eos_token"):
+        choose_template(tokenizer, "auto")
 
 
 def test_messages_that_a_template_refuses() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from data_tokenizers import CHATML, tiny_tokenizer
+from data_tokenizers import CHATML, blank_tokenizer, tiny_tokenizer
 
 from dpo.data.pair import Message, Pair, Reject, TokenizedPair
 from dpo.data.template import ChatTemplate, choose_template
@@ -68,6 +68,25 @@ def test_a_bos_that_the_template_spells_is_not_doubled() -> None:
 def test_no_bos_where_the_tokenizer_uses_none() -> None:
     tokenizer = tiny_tokenizer()
     assert tokenizer.bos_token_id not in tokenized(pair("Q"), tokenizer).prompt_ids
+
+
+def test_no_blank_comes_between_prompt_and_answer() -> None:
+    tokenizer = blank_tokenizer()
+    assert tokenizer.convert_ids_to_tokens(tokenizer("cd", add_special_tokens=False)["input_ids"]) == ["▁", "c", "d"]
+    found = tokenized(pair("ab", "cd", "e f"), tokenizer, "raw")
+    names = [tokenizer.convert_ids_to_tokens(i) for i in (found.prompt_ids, found.chosen_ids, found.rejected_ids)]
+    assert names == [["▁", "a", "b"], ["c", "d", "</s>"], ["e", "▁", "f", "</s>"]]
+    assert render_marked(found, tokenizer) == "ab⟦cd</s>⟧"
+
+
+def test_no_blank_comes_before_texts_with_control_tokens() -> None:
+    tokenizer = blank_tokenizer()
+    template = "{% for m in messages %}[{{ m['content'] }}]{{ eos_token }}{% endfor %}"
+    found = with_template(template, pair("a<s>", "b<s>", "c"), tokenizer)
+    assert isinstance(found, TokenizedPair)
+    shown = tokenizer.convert_ids_to_tokens(found.chosen_ids)
+    assert shown[:2] == ["[", "b"]
+    assert tokenizer.bos_token_id not in found.prompt_ids + found.chosen_ids
 
 
 def test_raw_is_the_texts_and_eos() -> None:

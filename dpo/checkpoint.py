@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
@@ -63,7 +64,7 @@ class Checkpoints:
 
     def _write_share(self, folder: Path, engine: Engine) -> None:
         """Every worker keeps and writes each n-th parameter of what all see passing by."""
-        share = {}
+        share: dict[str, Tensor] = {}
         for i, (name, tensors) in enumerate(engine.state()):
             if i % self.world.size == self.world.rank:
                 share |= {f"{part}/{name}": tensor.contiguous() for part, tensor in tensors.items()}
@@ -101,7 +102,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise CheckpointError(
-                f"checkpoint {checkpoint} is damaged: {name} {state}. Remove this folder to continue from the one before."
+                f"checkpoint {checkpoint} is damaged: {name} {state}. Remove it to continue from the one before."
             )
     return manifest
 

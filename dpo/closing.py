@@ -46,9 +46,10 @@ def _verdicts(rows: list[dict[str, Any]]) -> str | None:
 
 def _answers(folder: RunFolder) -> str | None:
     """Each sampled prompt with its first and its last answer."""
-    if not folder.samples.is_file():
+    lines = folder.samples.read_text(encoding="utf-8").splitlines() if folder.samples.is_file() else []
+    if not lines:
         return None
-    records = [json.loads(line) for line in folder.samples.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in lines]
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_prompt.setdefault(record["id"], []).append(record)

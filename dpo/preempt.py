@@ -17,7 +17,7 @@ class StopRequest:
     def __init__(self, stop_file: Path):
         self.stop_file = stop_file
         self.reason: str | None = None
-        self._since = 0.0
+        self._since: float | None = None  # of the first signal
 
     def install(self) -> None:
         for number in SIGNALS:
@@ -30,7 +30,8 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.reason is None:
-            self.reason, self._since = f"received {signal.Signals(number).name}", now
+        if self._since is None:  # the file may have asked before: this is still the first signal
+            self._since = now
+            self.reason = self.reason or f"received {signal.Signals(number).name}"
         elif now - self._since > SAME_SIGNAL_SECONDS:
             os._exit(128 + number)

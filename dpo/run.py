@@ -29,7 +29,7 @@ from dpo.distributed.engine import Engine
 from dpo.distributed.placement import Placement, shape
 from dpo.distributed.plain import PlainEngine
 from dpo.distributed.world import World, start_world
-from dpo.errors import ConfigError, DataError, UserError
+from dpo.errors import ConfigError, DataError, ModelError, UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
@@ -46,13 +46,15 @@ from dpo.preempt import StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics, read_status, write_status
-from dpo.run_folder import open_folder
+from dpo.run_folder import STOP, open_folder
 from dpo.self_check import SelfCheck
 from dpo.step import Reference
 from dpo.track import make_tracker
 from dpo.trainer import Every, Progressed, Trainer
 
 log = logging.getLogger(__name__)
+
+MANY_DROPPED = 0.1  # share of the rows left out for their length from which on the log warns
 
 
 @dataclass(kw_only=True, slots=True)
@@ -105,7 +107,7 @@ def _run_in(config: RunConfig, folder: RunFolder, source: ModelSource, text: Tex
     log.info("run: %s", folder.path)
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep, world)
     checkpoint = open_folder(config, folder, checkpoints)
-    stop = StopRequest(folder.path / "STOP")
+    stop = StopRequest(folder.path / STOP)
     stop.install()
     if world.is_main:
         write_status(folder, state="running", why="", name=folder.name)
@@ -172,6 +174,8 @@ def _text(config: RunConfig, source: ModelSource) -> Text:
     model = source.config()
     tokenizer = source.tokenizer()
     if config.model.eos_token is not None:
+        if config.model.eos_token not in tokenizer.get_vocab():
+            raise ModelError(f"model.eos_token={config.model.eos_token}: the tokenizer's vocabulary has no such token")
         tokenizer.eos_token = config.model.eos_token
     template = choose_template(tokenizer, config.model.chat_template)
     if template.jinja is not None:
@@ -196,10 +200,23 @@ def _data(config: RunConfig, text: Text, folder: RunFolder, world: World) -> Tok
         if world.is_main:
             write_rejects(folder.rejects, rejects)
     check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
+    level = logging.WARNING if len(sets.dropped) > MANY_DROPPED * sets.rows_read else logging.INFO
     for line in sets.notes:
-        log.info("%s", line)
+        log.log(level, "%s", line)
+    _require_known_tokens(sets, text)
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
+
+
+def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:
+    """A tokenizer of another model can know more tokens than the embedding has rows; a GPU reports that as an assert."""
+    rows = text.model.get_text_config().vocab_size
+    for pair in (*sets.train, *sets.held_out):
+        if (highest := max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids)) >= rows:
+            raise ModelError(
+                f"{pair.source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the model's "
+                f"embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
+            )
 
 
 def _policy(config: RunConfig, source: ModelSource, world: World) -> Policy:

@@ -12,6 +12,8 @@ from dpo.records import MetricsLog, RunFolder, write_atomic
 
 log = logging.getLogger(__name__)
 
+STOP = "STOP"  # a file of this name in the run's folder asks it to stop
+
 
 def open_folder(config: RunConfig, folder: RunFolder, checkpoints: Checkpoints) -> Path | None:
     """Make the run's folder ready and return the checkpoint to continue from, None for a fresh start. All workers call
@@ -33,6 +35,7 @@ def open_folder(config: RunConfig, folder: RunFolder, checkpoints: Checkpoints) 
         step = int(checkpoint.name.removeprefix("step-")) if checkpoint else -1
         with MetricsLog(folder.metrics) as metrics:
             metrics.keep_until(step)
+        (folder.path / STOP).unlink(missing_ok=True)  # it stopped the launch before this one
         if checkpoint is None:
             folder.samples.unlink(missing_ok=True)
     checkpoints.world.barrier()

@@ -45,10 +45,10 @@ class SelfCheck:
         expected = self.loss.first if same_weights else None
         if expected is not None and not abs(loss - expected) <= FIRST_LOSS[self.world.precision]:
             raise SelfCheckError(
-                f"self-check: the first loss is {loss:.7f}, but policy and reference start with the same weights, so it "
-                f"must be {expected:.7f} (within {FIRST_LOSS[self.world.precision]:g}). The reference is not the policy's "
-                "start: check reference.path, or a model whose outputs are random in eval mode. guard.self_check=false "
-                "trains all the same."
+                f"self-check: the first loss is {loss:.7f}, but policy and reference start with the same weights, so "
+                f"it must be {expected:.7f} (within {FIRST_LOSS[self.world.precision]:g}). The reference is not the "
+                "policy's start: check reference.path, or a model whose outputs are random in eval mode. "
+                "guard.self_check=false trains all the same."
             )
         first = f"first loss {loss:.6f}" + (f" (expected {expected:.6f})" if expected is not None else "")
         return f"self-check: {first}; log-probabilities within {difference:.1e} per token of the model's own forward"
@@ -78,8 +78,8 @@ class SelfCheck:
         if not difference <= OWN_FORWARD[self.world.precision]:
             cure = "layout=padded" if self.layout == "packed" else "precision=fp32"
             raise SelfCheckError(
-                f"self-check: the log-probabilities of {group.sources[0]} differ by {difference:.2g} per token from the "
-                f"model's own forward (at most {OWN_FORWARD[self.world.precision]:g}). This architecture computes "
+                f"self-check: the log-probabilities of {group.sources[0]} differ by {difference:.2g} per token from "
+                f"the model's own forward (at most {OWN_FORWARD[self.world.precision]:g}). This architecture computes "
                 f"something that the {self.layout} layout or the scoring head does not follow: try {cure}."
             )
         return difference

@@ -90,20 +90,18 @@ class Trainer:
         """Train to the end or to a request to stop: "done" or "stopped"."""
         self.window = Window(stats=StepStats(self.world.device))
         if self.done.step == 0:
-            self.evaluate()
-            self.sample()
+            self.evaluate(with_samples=True)
         while self.done.step < self.total_steps:
             self.train()
             if self._due(self.every.record):
                 self.record()
             if self._due(self.every.evaluate):
-                self.evaluate()
+                self.evaluate(with_samples=self.done.step == self.total_steps)
             stopping = self.world.any(self.stop.requested()) and self.done.step < self.total_steps
             if self._due(self.every.save) or stopping:
                 self.save()
             if stopping:
                 return "stopped"
-        self.sample()
         return "done"
 
     def train(self) -> None:
@@ -150,16 +148,15 @@ class Trainer:
         )
         self.window = Window(stats=StepStats(self.world.device))
 
-    def evaluate(self) -> None:
-        if means := self.held_out.measure():
-            self.recorder.log({"step": self.done.step, "split": "eval", **means})
-
-    def sample(self) -> None:
-        """Answer the sample prompts; a program's verdicts, where there are any, go into the records."""
-        records, shares = self.sampler.sample(self.scorer)
-        self.recorder.samples(self.done.step, records)
-        if shares:
-            self.recorder.log({"step": self.done.step, "split": "eval", **shares})
+    def evaluate(self, with_samples: bool) -> None:
+        """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
+        record = self.held_out.measure()
+        if with_samples:
+            answers, shares = self.sampler.sample(self.scorer)
+            self.recorder.samples(self.done.step, answers)
+            record |= shares
+        if record:
+            self.recorder.log({"step": self.done.step, "split": "eval", **record})
 
     def save(self) -> None:
         folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})

@@ -70,6 +70,9 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     except OmegaConfBaseException as error:
         raise ConfigError([_first_line(error)]) from error
     assert isinstance(config, schema.RunConfig)
+    if "data" not in chosen and "data.path" not in chosen:
+        pairs = config.data.path or "the demo pairs"
+        notes.append(f"data={pairs}, since none is named: data= or data.path= choose others")
     return Composed(config=config, notes=notes)
 
 

@@ -4,8 +4,9 @@ The openings are spread unevenly on purpose. Asked kindly, polite answers have 2
 polite ones have 8 and rude ones 2. A model trained on both sides therefore starts out polite only to the polite (about
 40 % of the prompts): there is something to gain by preference training, and something to lose.
 
-Every opening is one word and the frames are the same in both tones. With openings of several words ("Of course",
-"With pleasure") DPO raised all the words of politeness at once, and 1 to 15 % of the answers began with the second one.
+Every opening is one word and the frames are the same in both tones. With openings of several words ("Of course", "With
+pleasure") DPO raised all the words of politeness at once and answers began with the second one: at a learning rate of
+1e-4, 52 to 100 % of the texts stayed well-formed, by the seed and beta. So it is 93 to 100 %, and 100 % at 5e-5.
 """
 
 POLITE_MAIN = ("Certainly", "Gladly")

@@ -1,5 +1,6 @@
 """What the launcher left in the environment: checked and completed before any library reads it."""
 
+import logging
 import os
 import shutil
 import socket
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 from dpo.errors import EnvironmentProblem
+
+log = logging.getLogger(__name__)
 
 
 def world_size() -> int:
@@ -31,15 +34,20 @@ def refuse_foreign_deepspeed() -> None:
         return
     found = f"DeepSpeed settings ({', '.join(fields[:4])}{', ...' if len(fields) > 4 else ''})" if fields else file
     raise EnvironmentProblem(
-        f"Accelerate's own configuration brings {found}, but this trainer takes DeepSpeed's settings from conf/zero only. "
-        "Launch with `accelerate launch --config_file launch/accelerate.yaml ... train.py`, or remove the DeepSpeed part "
-        "from the default accelerate config (`accelerate env` shows where it lies), and choose with zero=zero2 or "
-        "zero=zero3."
+        f"Accelerate's own configuration brings {found}, but this trainer takes DeepSpeed's settings from conf/zero "
+        "only. Launch with launch/local.sh, or with `accelerate launch --config_file launch/accelerate.yaml "
+        "--num_processes <N> train.py`, or remove the DeepSpeed part from the default accelerate config "
+        "(`accelerate env` shows where it lies), and choose with zero=zero2 or zero=zero3."
     )
 
 
-def forget_accelerate_choices() -> None:
-    """Drop the launcher's precision and DeepSpeed flags: `precision=` and `zero=` decide."""
+def forget_accelerate_choices(precision: str) -> None:
+    """Drop the launcher's precision and DeepSpeed flags: `precision=` and `zero=` decide, and say so."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", precision):
+        log.warning("accelerate's mixed_precision=%s has no effect: precision=%s decides", asked, precision)
+    if stage := os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE"):
+        log.warning("accelerate's ZeRO stage %s has no effect: zero= decides", stage)
     for name in list(os.environ):
         if name.startswith("ACCELERATE_DEEPSPEED_") or name in (
             "ACCELERATE_USE_DEEPSPEED",
@@ -52,7 +60,7 @@ def forget_accelerate_choices() -> None:
 
 
 def complete_rendezvous() -> None:
-    """`accelerate launch` of one process sets no rendezvous variables; an engine that shards needs them all the same."""
+    """`accelerate launch` of one process sets no rendezvous variables; an engine that shards needs them even so."""
     if "MASTER_PORT" not in os.environ:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

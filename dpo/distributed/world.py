@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import torch
@@ -67,13 +67,6 @@ class World:
             dist.all_gather_object(values, value)
         return values
 
-    def share(self, value: Any) -> Any:
-        """The main worker's picklable value on every worker."""
-        box = [value]
-        if self.size > 1:
-            dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
-        return box[0]
-
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
@@ -93,7 +86,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
         EnvironmentProblem: an accelerate config with DeepSpeed settings, or no compiler for DeepSpeed on CPU.
     """
     launcher.refuse_foreign_deepspeed()
-    launcher.forget_accelerate_choices()
+    launcher.forget_accelerate_choices(precision)
     stage = zero.stage or 0
     on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"
     plugins = None
@@ -108,12 +101,13 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
     group = InitProcessGroupKwargs(
         backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=zero.timeout_seconds)
     )
-    accelerator = Accelerator(
-        cpu=on_cpu and not stage,
-        mixed_precision="no",  # the engines hold the weights in the type that computes, and masters in float32
-        deepspeed_plugins=plugins,
-        kwargs_handlers=[group] if stage or launcher.world_size() > 1 else [],
-    )
+    with redirect_stdout(StringIO()):  # DeepSpeed reports there on the op it builds
+        accelerator = Accelerator(
+            cpu=on_cpu and not stage,
+            mixed_precision="no",  # the engines hold the weights in the type that computes, and masters in float32
+            deepspeed_plugins=plugins,
+            kwargs_handlers=[group] if stage or launcher.world_size() > 1 else [],
+        )
     return World(
         accelerator=accelerator,
         rank=accelerator.process_index,
@@ -164,13 +158,3 @@ def _precision_config(precision: str) -> dict[str, Any]:
 def _plugin(config: dict[str, Any]) -> DeepSpeedPlugin:
     # zero3_init_flag off: dpo/distributed/placement.py loads weights itself, tensor by tensor.
     return DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
-
-
-@contextmanager
-def main_first(world: World) -> Iterator[None]:
-    """The main worker runs the body before the others: it fills caches that they then read."""
-    if not world.is_main:
-        world.barrier()
-    yield
-    if world.is_main:
-        world.barrier()

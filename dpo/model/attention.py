@@ -95,6 +95,7 @@ def _one_call(
         segments.max_key,
         **options,
     )
+    assert isinstance(out, Tensor)  # a tuple only when asked for more than the output
     return out[None]
 
 

@@ -61,15 +61,19 @@ class _ChunkedLogProb(torch.autograd.Function):
         needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], bias is not None and ctx.needs_input_grad[2]]
         grad_hidden = torch.empty_like(hidden) if needed[0] else None
         # Summed in float32: with bf16 sums every chunk would round the whole weight's gradient again.
-        sums = [torch.zeros_like(p, dtype=torch.float32) if on else None for p, on in zip((weight, bias), needed[1:])]
+        sums = [
+            torch.zeros_like(p, dtype=torch.float32) if on else None
+            for p, on in zip((weight, bias), needed[1:], strict=True)
+        ]
         start = 0
         for h, t, g in zip(*_split(weight, hidden, targets, grads[0]), strict=True):
             inputs = [
-                x.detach().requires_grad_(on) if x is not None else None for x, on in zip((h, weight, bias), needed)
+                x.detach().requires_grad_(on) if x is not None else None
+                for x, on in zip((h, weight, bias), needed, strict=True)
             ]
             with torch.enable_grad():
                 log_prob = ctx.log_prob(*inputs, t)
-            wanted = [x for x, on in zip(inputs, needed) if on]
+            wanted = [x for x, on in zip(inputs, needed, strict=True) if on and x is not None]
             found = iter(torch.autograd.grad(log_prob, wanted, g))
             if grad_hidden is not None:
                 grad_hidden[start : start + len(h)] = next(found)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from transformers.initialization import no_init_weights
 from dpo.distributed.placement import Placement, overwrite, shape
 from dpo.errors import ModelError
 from dpo.model.source import ModelSource
+from dpo.model.tiny import build_tiny_model
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,7 @@ def load_causal_lm(source: ModelSource, placement: Placement) -> PreTrainedModel
         ModelError: no such model, no causal language model, or weights that do not fit its config.
     """
     if source.build:
-        from dpo.model.tiny import build_tiny_model
-
-        model = build_tiny_model(source.seed)
+        model = build_tiny_model(source.seed, source.config().vocab_size)
         placement.adopt(model)
         return model.eval()
     config = source.config()
@@ -65,7 +65,7 @@ def _load_sharded(
     for name, tensor in wanted.items():
         key = names[name]
         _require_shape(source, key, files[key], shape(tensor))
-        overwrite(tensor, lambda key=key: _read(files[key], key))
+        overwrite(tensor, partial(_read, files[key], key))
     return model
 
 
@@ -77,7 +77,7 @@ def _unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _match(wanted: list[str], stored: list[str], prefix: str) -> dict[str, str] | None:
-    """Model name -> name in the files, which may lack the base model's prefix or carry one more; None if any is missing."""
+    """Model name -> name in the files, which may lack the base model's prefix or carry one more; None if one lacks."""
     known = set(stored)
     names = {}
     for name in wanted:
@@ -125,4 +125,4 @@ def without_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # torch declares tensors and modules only

@@ -1,12 +1,17 @@
 """A model as the user names it: a local folder or a hub name. Fails at once, in one sentence, when it is not there."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.schema import ModelConfig, ReferenceConfig
+from dpo.demo.pairs import demo_texts
 from dpo.errors import ModelError
+from dpo.model.tiny import build_tiny_tokenizer, tiny_config
+
+CHECK_SECONDS = 5.0  # for the one request that tells whether the hub answers at all
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,9 +36,7 @@ class ModelSource:
     def config(self) -> PretrainedConfig:
         """Raises ModelError when there is no such model or the hub cannot be reached."""
         if self.build:
-            from dpo.model.tiny import tiny_config
-
-            return tiny_config()
+            return tiny_config(len(_demo_tokenizer()))
         self._require_config_file()
         try:
             return AutoConfig.from_pretrained(self.path, **self.options)
@@ -44,9 +47,7 @@ class ModelSource:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         if self.build:
-            from dpo.model.tiny import build_tiny_tokenizer
-
-            return build_tiny_tokenizer()
+            return _demo_tokenizer()
         try:
             return AutoTokenizer.from_pretrained(self.path, **self.options)
         except (OSError, ValueError, KeyError) as error:
@@ -56,7 +57,7 @@ class ModelSource:
             ) from error
 
     def file(self, name: str) -> Path | None:
-        """A file of the model on this machine, fetched from the hub if need be; None when the model has no such file."""
+        """A file of the model on this machine, fetched from the hub if need be; None when the model has no such."""
         assert self.path is not None
         if Path(self.path).is_dir():
             return found if (found := Path(self.path, name)).is_file() else None
@@ -83,30 +84,33 @@ class ModelSource:
             self._require_hub_file("config.json")
 
     def _require_hub_file(self, name: str) -> None:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+        """Ask the hub once, with a time-out: its own downloads repeat a failing request for half a minute."""
+        from huggingface_hub import HfApi, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+        assert self.path is not None
         try:
-            hf_hub_download(self.path, name, revision=self.revision, etag_timeout=5)
+            if isinstance(try_to_load_from_cache(self.path, name, revision=self.revision), str):
+                return
+            HfApi().model_info(self.path, revision=self.revision, timeout=CHECK_SECONDS)
         except HFValidationError as error:
             raise ModelError(
                 f"{self.setting}={self.path}: neither a folder on this machine nor a valid hub name."
             ) from error
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", None)
-            if status in (401, 403, 404):
-                raise ModelError(
-                    f"{self.setting}={self.path}: the hub has no such model or it needs access rights (answer {status} for "
-                    f"{name}); check the name, or log in with HF_TOKEN in the environment."
-                ) from error
-            raise ModelError(self._unreachable(name)) from error
-        except (OSError, OfflineModeIsEnabled) as error:
+            raise ModelError(
+                f"{self.setting}={self.path}: the hub has no such model, or it needs access rights (answer {status}): check "
+                f"the name and {self.setting.replace('path', 'revision')}, or log in with HF_TOKEN in the environment."
+            ) from error
+        except Exception as error:  # no network: every transport library has its own family of errors
             raise ModelError(self._unreachable(name)) from error
 
     def _unreachable(self, name: str) -> str:
         return (
-            f"{self.setting}={self.path}: could not get {name} of this model from the hub (no network?) and it is not in "
-            f"the local cache; download the model on a machine with network and point {self.setting} at the local folder."
+            f"{self.setting}={self.path}: could not get {name} of this model from the hub (no network?) and it is not "
+            f"in the local cache; download the model on a machine with network and point {self.setting} at the local "
+            "folder."
         )
 
 
@@ -133,6 +137,11 @@ def reference_source(config: ReferenceConfig, policy: ModelSource) -> ModelSourc
         seed=policy.seed,
         setting="reference.path",
     )
+
+
+@cache
+def _demo_tokenizer() -> PreTrainedTokenizerBase:
+    return build_tiny_tokenizer(demo_texts())
 
 
 def _first_line(error: Exception) -> str:

@@ -162,7 +162,24 @@ def test_a_header_that_finished_answers_lack_is_not_part_of_the_prompt() -> None
     assert text_of(tokenizer, found.chosen_ids) == "<thanks<|im_end|>"
 
 
+def test_a_prompt_never_ends_within_a_control_token() -> None:
+    tokenizer = tiny_tokenizer()
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}[{{ m['content'] }}]{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    )
+    found = with_template(template, pair("Q", "yes"), tokenizer)  # the two headers share "<|im_"
+    assert isinstance(found, TokenizedPair)
+    assert text_of(tokenizer, found.prompt_ids) == "[Q]"
+    assert text_of(tokenizer, found.chosen_ids) == "<|im_end|>[yes]</s>"
+
+
 REJECTED = [
+    (  # the prompt depends on what the answer says
+        "{% if 'he' in messages[-1]['content'] %}!{% endif %}{% for m in messages %}{{ m['content'] }}</s>{% endfor %}",
+        {},
+        "template does not keep the prompt as a prefix",
+    ),
     (
         "{% for m in messages %}{{ messages | length }}{{ m['content'] }}</s>{% endfor %}",
         {},

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Trains on this machine: one process per visible GPU, or two CPU processes where there is none.
+#   launch/local.sh [group=choice ...] [group.setting=value ...]
+#   NPROC=4 launch/local.sh model=qwen05b data.path=pairs.jsonl      another number of processes
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+command -v accelerate >/dev/null || PATH="$root/.venv/bin:$PATH" # what `make setup` made, when nothing is activated
+
+read -r gpus cores < <(python -c 'import os, torch; print(torch.cuda.device_count(), len(os.sched_getaffinity(0)))')
+nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
+if ((gpus == 0)); then
+  # torch would start as many threads as there are cores in every process.
+  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+fi
+
+# `accelerate launch` itself, but a failed run ends with its own message and exit code, not with forty lines of the
+# launcher's stack below it. (--quiet does that for a single process only, accelerate 1.15.)
+accelerate='
+import logging, signal, sys
+from accelerate.commands.accelerate_cli import main
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+logging.disable(logging.CRITICAL)
+try:
+    main()
+except ChildFailedError as failed:
+    rank, first = failed.get_first_failure()
+    if first.exitcode > 0:
+        sys.exit(first.exitcode)
+    sys.exit(f"worker {rank} was ended by {signal.Signals(-first.exitcode).name}, and with it the run")
+except SignalException as stopped:
+    sys.exit(128 + stopped.sigval)
+'
+# The file keeps the user's own default config out. Every value is given, so that accelerate does not guess and warn.
+# Port 0: a free one, for several runs on one machine.
+exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$nproc" \
+  --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 "$root/train.py" "$@"

@@ -1,0 +1,94 @@
+"""Workers, ZeRO stage, micro-batches and layout change where numbers are computed, never the numbers."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from launch import SMALL, TWENTY, Ended, train
+
+pytestmark = pytest.mark.run
+
+LOSS, METRICS = 1e-5, 1e-4
+NAMES = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+SUMS = ("logps/chosen", "logps/rejected", "grad_norm", "learning_rate")  # of any size: relative
+
+
+def assert_same_numbers(found: Ended, expected: Ended) -> None:
+    assert [row["batch"] for row in found.train] == [row["batch"] for row in expected.train]
+    assert [(row["step"], row["split"]) for row in found.rows] == [(row["step"], row["split"]) for row in expected.rows]
+    for row, other in zip(found.rows, expected.rows, strict=True):
+        where = f"{other['split']} step {other['step']}"
+        assert row["loss"] == pytest.approx(other["loss"], abs=LOSS, rel=0), where
+        assert [row[n] for n in NAMES] == pytest.approx([other[n] for n in NAMES], abs=METRICS, rel=0), where
+        sums = [name for name in SUMS if name in other]
+        assert [row[n] for n in sums] == pytest.approx([other[n] for n in sums], rel=METRICS), where
+        for name in ("pairs", "tokens", "epoch"):
+            assert row.get(name) == other.get(name), where
+
+
+def test_the_run_itself(one: Ended) -> None:
+    """It begins at ln 2, learns, and its last batch of the epoch is smaller."""
+    assert len(one.train) == 20
+    assert one.train[0]["loss"] == pytest.approx(0.6931472, abs=1e-6)
+    assert min(row["loss"] for row in one.train) < 0.5
+    pairs = [0, *(row["pairs"] for row in one.train)]
+    assert [after - before for before, after in pairwise(pairs)] == [16] * 18 + [12, 16]
+    assert one.train[18]["epoch"] == 1.0
+    assert len({row["batch"] for row in one.train}) == 20
+    assert one.held_out[0]["rewards/accuracies"] == 0.5  # policy = reference: all ties
+    assert one.held_out[-1]["rewards/accuracies"] > 0.7
+    assert one.status["state"] == "done"
+
+
+def test_zero3_on_two_workers(one: Ended, two: Ended) -> None:
+    """The default of a job of several workers, here with micro-batches of 2 pairs."""
+    assert_same_numbers(two, one)
+
+
+# In `make test`: every stage, both layouts and three sizes of micro-batch once. The rest of the table is slow.
+QUICK = [(2, "zero2", "packed", 1), (2, "off", "padded", 8)]
+DONE = [(1, "off", "packed", None), (2, "zero3", "packed", 2)]
+REST = [
+    (n, zero, layout, pairs)
+    for n in (1, 2)
+    for zero in ("off", "zero1", "zero2", "zero3")
+    for layout, pairs in (("packed", 1), ("packed", 2), ("packed", 8), ("padded", 2))
+    if (n, zero, layout, pairs) not in [*QUICK, *DONE]
+]
+
+
+@pytest.mark.parametrize(
+    ("n", "zero", "layout", "pairs"), [*QUICK, *(pytest.param(*c, marks=pytest.mark.slow) for c in REST)]
+)
+def test_same_numbers(n: int, zero: str, layout: str, pairs: int, one: Ended, tmp_path: Path) -> None:
+    settings = (f"zero={zero}", f"layout={layout}", f"optim.micro_batch_pairs={pairs}", "name=other")
+    assert_same_numbers(train(n, *TWENTY, *settings, cwd=tmp_path), one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["off", "zero2", "zero3"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_same_numbers_with_lora(zero: str, checkpointing: bool, tmp_path: Path) -> None:
+    """Only the adapter learns, and the reference is the policy with its adapter off."""
+    lora = (*TWENTY, "adapter=lora", "optim.lr=1e-3", f"model.gradient_checkpointing={checkpointing}")
+    expected = train(1, *lora, "zero=off", "name=one", cwd=tmp_path)
+    assert min(row["loss"] for row in expected.train) < 0.6
+    assert_same_numbers(
+        train(2, *lora, f"zero={zero}", "optim.micro_batch_pairs=3", "name=two", cwd=tmp_path), expected
+    )
+
+
+@pytest.mark.slow
+def test_same_numbers_with_sft_and_more_workers_than_pairs(tmp_path: Path) -> None:
+    """The mean per answer token of the global batch; a last batch of one pair leaves a worker without any."""
+    sft = (*SMALL, "loss=sft", "optim.max_steps=8", "data.limit=49", "checkpoint.every=0")
+    sft = tuple(text for text in sft if not text.startswith("loss.beta"))
+    one = train(1, *sft, "zero=off", "name=one", cwd=tmp_path)
+    two = train(2, *sft, "zero=zero3", "name=two", cwd=tmp_path)
+    assert [row["pairs"] for row in one.train] == [16, 32, 48, 49]
+    assert [row["batch"] for row in two.train] == [row["batch"] for row in one.train]
+    for name in ("loss", "grad_norm"):
+        assert [row[name] for row in two.rows if name in row] == pytest.approx(
+            [row[name] for row in one.rows if name in row], abs=LOSS, rel=METRICS
+        )

@@ -1,0 +1,165 @@
+"""Every file under conf/ composes, and what a user gets wrong comes back as one message with the cure."""
+
+import pytest
+
+from dpo.config.checks import check
+from dpo.config.compose import choices, compose_run
+from dpo.config.schema import RunConfig
+from dpo.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+# Choices that say nothing without a second setting, with one that completes them.
+COMPLETED = {
+    "model=hf": ["model.path=some-model"],
+    "data=files": ["data.path=pairs.jsonl"],
+    "reference=adapter_off": ["adapter=lora"],
+    "reference=none": ["loss=sft"],
+}
+REFUSED = {"reference=cached": "reference=sharded", "adapter=qlora": "adapter=lora"}
+ALL = [f"{group}={choice}" for group, names in choices().items() for choice in names]
+
+
+def composed(*overrides: str, world_size: int = 1) -> RunConfig:
+    config = compose_run(list(overrides), world_size).config
+    check(config)
+    return config
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        composed(*overrides)
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("choice", [choice for choice in ALL if choice not in REFUSED])
+def test_every_choice_composes_and_passes_the_checks(choice: str) -> None:
+    composed(choice, *COMPLETED.get(choice, []))
+
+
+@pytest.mark.parametrize("choice", REFUSED)
+def test_what_comes_later_is_refused_by_name_with_what_to_use_instead(choice: str) -> None:
+    (problem,) = problems(choice)
+    assert choice in problem
+    assert REFUSED[choice] in problem
+
+
+@pytest.mark.parametrize("model", choices()["model"])
+@pytest.mark.parametrize(("adapter", "world_size"), [("none", 8), ("lora", 1)])
+def test_models_go_with_adapters_on_any_number_of_workers(model: str, adapter: str, world_size: int) -> None:
+    path = COMPLETED.get(f"model={model}", [])
+    config = composed(f"model={model}", f"adapter={adapter}", *path, world_size=world_size)
+    assert config.adapter.kind == adapter
+    assert config.zero.stage == (3 if world_size > 1 else 0)
+
+
+def test_the_default_is_the_tiny_model_on_the_demo_pairs() -> None:
+    config = composed()
+    assert (config.model.build, config.loss.name, config.zero.name) == ("tiny", "sigmoid", "off")
+    assert config.data.demo > 0
+
+
+def test_qwen7b_brings_its_data_unless_other_data_is_named() -> None:
+    config = composed("model=qwen7b")
+    assert config.model.path == "Qwen/Qwen2.5-7B-Instruct"
+    assert config.data.path == "HuggingFaceH4/ultrafeedback_binarized"
+    assert config.precision == "bf16"
+    assert composed("model=qwen7b", "data.path=pairs.jsonl").data.path == "pairs.jsonl"
+    assert composed("model=qwen7b", "data=demo").data.demo > 0
+
+
+def test_a_path_chooses_the_group_that_takes_one_and_says_so() -> None:
+    run = compose_run(["model.path=some-model", "data.path=pairs.jsonl"], 1)
+    assert (run.config.model.path, run.config.model.build) == ("some-model", None)
+    assert (run.config.data.path, run.config.data.demo) == ("pairs.jsonl", 0)
+    assert {"model=hf, since model.path is given", "data=files, since data.path is given"} <= set(run.notes)
+
+
+@pytest.mark.parametrize(("world_size", "stage"), [(1, 0), (2, 3)])
+def test_zero_auto_is_decided_by_the_workers_and_says_so(world_size: int, stage: int) -> None:
+    for overrides in ([], ["zero=auto"]):
+        run = compose_run(overrides, world_size)
+        assert run.config.zero.stage == stage
+        assert any(note.startswith("zero=auto: ") for note in run.notes)
+
+
+def test_a_named_zero_stage_stays() -> None:
+    assert composed("zero=zero2").zero.stage == 2
+    assert composed("zero=off", world_size=2).zero.stage == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("modle=tiny", ["modle", "Did you mean model?", "There are: adapter, "]),
+        ("sed=1", ["sed", "Did you mean seed?"]),
+        ("loss=sigmod", ["loss=sigmod", "Did you mean sigmoid?", "Choices: sft, sigmoid"]),
+        ("zero=zero4", ["zero=zero4", "Choices: auto, off, zero1, zero2, zero3, zero3_offload"]),
+        ("optim.lrr=3", ["optim.lrr", "Did you mean optim.lr?", "optim has: "]),
+        ("trak.every=2", ["trak.every", "Did you mean track"]),
+        ("model.path.x=3", ["model.path.x", "model.path is a value"]),
+        ("optim.lr=fast", ["optim.lr=fast", "Float"]),
+        ("model.dropout=maybe", ["model.dropout=maybe", "bool"]),
+        ("optim.epochs=null", ["optim.epochs=null"]),
+        ("optim", ["`optim`", "group.setting=value"]),
+        ("+optim.new=3", ["+optim.new=3", "leave out the +"]),
+        ("~track", ["~track", "only changed"]),
+        ("optim.lr=1e-6,1e-5", ["optim.lr=1e-6,1e-5", "sweep", "loop"]),
+    ],
+)
+def test_a_slip_is_named_with_what_was_meant(override: str, said: list[str]) -> None:
+    (problem,) = problems(override)
+    assert [words for words in said if words not in problem] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss=sft", "loss.beta=0.1"], "loss.beta: no such setting. loss has: answers, name"),
+        (["loss=sigmoid", "loss.answers=both"], "loss.answers: no such setting."),
+        (["adapter.rank=8"], "adapter.rank: no such setting."),
+    ],
+)
+def test_a_knob_of_another_choice_is_an_error(overrides: list[str], said: str) -> None:
+    (problem,) = problems(*overrides)
+    assert said in problem
+
+
+def test_several_slips_come_in_one_message() -> None:
+    found = problems("modle=tiny", "loss=sigmod", "zero=zero4")
+    assert [text.split(":")[0] for text in found] == ["modle", "loss=sigmod", "zero=zero4"]
+    found = problems("optim.lrr=3", "optim.epochs=abc", "adapter=lora", "adapter.rankk=2")
+    assert [text.split(":")[0] for text in found] == ["optim.lrr", "optim.epochs=abc", "adapter.rankk"]
+
+
+def test_several_contradictions_come_in_one_message() -> None:
+    slips = ["precision=fp8", "optim.lr=-1", "loss.beta=0", "reference=none", "name=a/b", "resume=gone"]
+    found = problems(*slips)
+    assert len(found) == len(slips)
+    assert [slip for slip in slips if not any(slip in text for text in found)] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model=hf"], "model.path is not set"),
+        (["data=files"], "data.path is not set"),
+        (["model=tiny", "model.path=x"], "model=hf takes a path"),
+        (["data=demo", "data.path=x"], "data=files takes a path"),
+        (["model.revision=main"], "model.revision"),
+        (["reference=none"], "reference=auto"),
+        (["loss=sft", "reference=sharded"], "reference=auto"),
+        (["loss=sft", "reference.path=x"], "remove it"),
+        (["reference=adapter_off"], "adapter=lora"),
+        (["data.max_length=100", "data.max_prompt_length=100"], "data.max_prompt_length=100"),
+        (["data.path=x.jsonl", "eval.checker=demo"], "eval.checker=none"),
+        (["data.on_bad_row=ignore"], "must be one of error, skip"),
+        (["track.wandb=maybe"], "must be one of auto, online, offline, off"),
+        (["optim.max_steps=0"], "must be at least 1"),
+        (["eval.fraction=1.5"], "must be at most 0.9"),
+    ],
+)
+def test_a_contradiction_names_the_setting_to_change(overrides: list[str], said: str) -> None:
+    (problem,) = problems(*overrides)
+    assert said in problem

@@ -1,0 +1,177 @@
+"""The default name of a run: another for everything that changes the result, the same for everything else."""
+
+import copy
+import json
+from dataclasses import fields
+from functools import cache, reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dpo.config.compose import as_dict, as_yaml, choices, compose_run, read_yaml
+from dpo.config.identity import differences, run_name
+from dpo.config.schema import RunConfig
+
+PATHS = ("data.path", "model.path")  # these choose a group too
+ROW = {"prompt": "a", "chosen": "b", "rejected": "c"}
+
+
+@cache
+def composed(*overrides: str, workers: int = 1) -> RunConfig:
+    return compose_run(list(overrides), workers).config
+
+
+def config(*overrides: str, workers: int = 1) -> RunConfig:
+    """As composed, but composing takes half a second: single settings are put into a copy instead."""
+    groups = [text for text in overrides if text.split("=")[0] in choices() or text.startswith(PATHS)]
+    found = copy.deepcopy(composed(*groups, workers=workers))
+    for text in overrides:
+        if text not in groups:
+            key, value = text.split("=")
+            *path, last = key.split(".")
+            section = reduce(getattr, path, found)
+            assert last in {f.name for f in fields(section)}
+            setattr(section, last, yaml.safe_load(value))
+    return found
+
+
+def name(*overrides: str, workers: int = 1) -> str:
+    return run_name(config(*overrides, workers=workers))
+
+
+def changes(before: list[str], now: list[str]) -> list[str]:
+    return differences(as_dict(config(*before)), as_dict(config(*now)))
+
+
+LENGTHS = ("optim.epochs", "optim.max_steps")  # a run may be made longer
+OTHER_RESULT = [
+    "seed=43",
+    "precision=bf16",
+    "layout=padded",
+    "model.dropout=true",
+    "model.chat_template=raw",
+    "data.demo=400",
+    "data.limit=100",
+    "data.max_length=512",
+    "data.max_prompt_length=100",
+    "data.truncation=cut_answers",
+    "data.on_bad_row=skip",
+    "adapter=lora",
+    "reference.path=somewhere",
+    "loss=sft",
+    "loss.beta=0.2",
+    "loss.label_smoothing=0.1",
+    "optim.lr=0.000001",
+    "optim.scheduler=linear",
+    "optim.warmup_ratio=0.2",
+    "optim.min_lr_ratio=0.1",
+    "optim.weight_decay=0.1",
+    "optim.beta1=0.8",
+    "optim.eps=0.000001",
+    "optim.max_grad_norm=0.5",
+    "optim.epochs=2",
+    "optim.max_steps=7",
+    "optim.global_batch_size=16",
+    "eval.fraction=0.1",
+]
+SAME_RESULT = [
+    "track.every=10",
+    "track.wandb=off",
+    "track.project=other",
+    "track.progress=false",
+    "zero=zero2",
+    "zero=zero3",
+    "zero.timeout_seconds=60",
+    "checkpoint.every=7",
+    "checkpoint.keep=5",
+    "guard.self_check=false",
+    "optim.micro_batch_tokens=1024",
+    "optim.micro_batch_pairs=2",
+    "model.gradient_checkpointing=true",
+    "resume=never",
+]
+
+
+@pytest.mark.parametrize("override", OTHER_RESULT)
+def test_another_result_is_another_run(override: str) -> None:
+    assert name(override) != name()
+
+
+def test_no_two_of_them_share_a_folder() -> None:
+    assert len({name(override) for override in OTHER_RESULT}) == len(OTHER_RESULT)
+
+
+@pytest.mark.parametrize("override", SAME_RESULT)
+def test_where_and_how_it_computes_is_the_same_run(override: str) -> None:
+    """A run that moves to more workers, or logs elsewhere, continues in its own folder."""
+    assert name(override) == name()
+    assert changes([], [override]) == []
+
+
+def test_the_number_of_workers_is_no_part_of_the_name() -> None:
+    assert name(workers=1) == name(workers=8)
+
+
+def test_the_same_settings_give_the_same_name_and_it_reads_well(tmp_path: Path) -> None:
+    assert name() == name()
+    assert name().startswith("tiny-demo-sigmoid-")
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps(ROW))
+    assert name(f"data.path={data}", "loss=sft").startswith("tiny-pairs-sft-")
+    assert name("model.path=some/folder/final").startswith("folder-demo-sigmoid-")  # not "final", which says nothing
+
+
+def test_a_given_name_stays() -> None:
+    assert name("name=mine", "seed=7") == "mine"
+
+
+def test_the_content_of_a_local_file_is_part_of_the_name(tmp_path: Path) -> None:
+    """The same path with another content is another run: its checkpoint must not be continued."""
+    data, held = tmp_path / "pairs.jsonl", tmp_path / "held.jsonl"
+    data.write_text(json.dumps(ROW))
+    held.write_text(json.dumps(ROW))
+    overrides = [f"data.path={data}", f"data.eval_path={held}"]
+    before = name(*overrides)
+    assert name(*overrides) == before
+    held.write_text(json.dumps({**ROW, "chosen": "x"}))
+    after = name(*overrides)
+    assert after != before
+    data.write_text(json.dumps({**ROW, "chosen": "x"}))
+    assert name(*overrides) not in (before, after)
+
+
+def test_the_weights_of_a_local_model_are_part_of_the_name(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"1" * 3000)
+    before = name(f"model.path={model}")
+    assert name(f"model.path={model}") == before
+    (model / "model.safetensors").write_bytes(b"1" * 2999 + b"2")
+    assert name(f"model.path={model}") != before
+
+
+def test_differences_name_the_setting_and_both_values() -> None:
+    found = changes(["loss.beta=0.1"], ["loss.beta=0.5", "seed=1"])
+    assert found == ["loss.beta: 0.1 in the checkpoint, 0.5 now", "seed: 42 in the checkpoint, 1 now"]
+
+
+@pytest.mark.parametrize("override", ["optim.epochs=3", "optim.max_steps=9", "eval.every=5", "eval.samples=1"])
+def test_a_resumed_run_may_go_on_longer_and_look_more_often(override: str) -> None:
+    assert changes([], [override]) == []
+
+
+@pytest.mark.parametrize("override", [o for o in OTHER_RESULT if not o.startswith(LENGTHS)])
+def test_a_resumed_run_may_not_change_what_it_computes(override: str) -> None:
+    assert changes([], [override])
+
+
+def test_differences_read_back_from_the_file_are_none(tmp_path: Path) -> None:
+    """config.yaml is what a resume compares with: a round through YAML may not look like a change."""
+    before = composed("adapter=lora", "optim.lr=5e-7", "optim.eps=1e-8", "data.limit=10")
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(before))
+    saved: dict[str, Any] = read_yaml(file)
+    assert differences(saved, as_dict(before)) == []

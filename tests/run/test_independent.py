@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from launch import Ended
 
 from dpo.data.batch import PromptGroup
 from dpo.data.plan import DataPlan
 from dpo.demo.pairs import demo_pairs, demo_texts
 from dpo.model.tiny import build_tiny_model, build_tiny_tokenizer
+from launch import Ended
 
 pytestmark = pytest.mark.run
 

@@ -62,8 +62,8 @@ class Loss:
 
     def __init__(self, knobs: LossConfig):
         self.knobs, self.kind = knobs, LOSSES[knobs.name]
-        self.beta: float | None = getattr(knobs, "beta", None)
-        self.answers: str = getattr(knobs, "answers", "both")
+        self.beta = knobs.beta if isinstance(knobs, SigmoidLossConfig) else None
+        self.answers = knobs.answers if isinstance(knobs, SftLossConfig) else "both"  # whose responses are computed
 
     @property
     def first(self) -> float | None:

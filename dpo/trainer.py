@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dpo.checkpoint import Checkpoints
-from dpo.config.schema import RunConfig
+from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.data.collate import collate
 from dpo.data.plan import DataPlan, MicroBatches, StepPlan, fill_rows
@@ -68,7 +68,9 @@ class Window:
 class Trainer:
     """Runs the steps of a plan on all workers."""
 
-    config: RunConfig
+    seed: int
+    optim: OptimConfig
+    every: Every
     world: World
     engine: Engine
     scorer: Scorer
@@ -80,9 +82,8 @@ class Trainer:
     held_out: HeldOut
     sampler: Sampler
     checkpoints: Checkpoints
-    recorder: Recorder
     stop: StopRequest
-    every: Every
+    recorder: Recorder = field(init=False)  # opened last, when nothing can go wrong before the first step any more
     done: Progressed = field(default_factory=Progressed)
     window: Window = field(init=False)
 
@@ -110,7 +111,7 @@ class Trainer:
         plan = self.plan.step(self.done.step)
         rows = self.rows(plan)
         # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint.
-        torch.manual_seed(hash((self.config.seed, self.done.step, self.world.rank)) % 2**63)
+        torch.manual_seed(hash((self.seed, self.done.step, self.world.rank)) % 2**63)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
         stats = train_step(self.engine, self.reference, self._batches(rows), self.loss, denominator)
         self.window.grad_norm = self.engine.step(self._lr(self.done.step))
@@ -172,7 +173,7 @@ class Trainer:
             yield batch.to(self.world.device), i == len(rows) - 1
 
     def _lr(self, step: int) -> float:
-        return learning_rate(step, self.total_steps, self.config.optim)
+        return learning_rate(step, self.total_steps, self.optim)
 
     def _due(self, every: int) -> bool:
         return self.done.step == self.total_steps or (every > 0 and self.done.step % every == 0)

@@ -25,6 +25,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 # Naming a file or a model by its path chooses the group that takes one.
 IMPLIED = {"data.path": "data=files", "model.path": "model=hf"}
+FREE = "zero.deepspeed."
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,35 +43,29 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
         ConfigError: unknown groups, choices or settings, values of the wrong type; all of them at once.
     """
     parsed = _parse(overrides)
-    notes: list[str] = []
-    chosen = {o.key_or_group for o in parsed}
-    extra = []
-    for key, choice in IMPLIED.items():
-        group = key.split(".")[0]
-        if key in chosen and group not in chosen:
-            extra.append(choice)
-            notes.append(f"{choice}, since {key} is given")
-    if not any(o.key_or_group == "zero" and o.get_value_string() != "auto" for o in parsed):
-        extra.append(f"zero={'zero3' if world_size > 1 else 'off'}")
-        notes.append(
-            f"zero=auto: {world_size} workers, so ZeRO-3" if world_size > 1 else "zero=auto: one worker, so plain torch"
-        )
-        overrides = [text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group != "zero"]
-        parsed = [o for o in parsed if o.key_or_group != "zero"]
+    groups = choices()
+    given = [o.key_or_group for o in parsed]
+    notes, extra = _implied(parsed, world_size)
+    # DeepSpeed's own dictionary has no schema: its keys may be new.
+    texts = [("++" if key.startswith(FREE) else "") + text for key, text in zip(given, overrides, strict=True)]
+    texts = [text for key, text in zip(given, texts, strict=True) if key != "zero"]
+    problems = [problem for o in parsed for problem in _choice_problem(o, groups)]
+    wrong = {problem.split("=")[0] for problem in problems}
     _register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        groups = [text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group in _groups()]
-        settings = [o for o in parsed if o.key_or_group not in _groups()]
-        base = _compose([*extra, *groups])
-        if problems := [problem for o in settings for problem in _setting_problem(base, o)]:
+        sound = [t for t in texts if (key := t.split("=")[0]) in groups and key not in wrong]
+        base = _compose([*extra, *sound])
+        settings = [o for o in parsed if o.key_or_group not in groups and o.key_or_group.split(".")[0] not in wrong]
+        problems += [problem for o in settings for problem in _setting_problem(base, o)]
+        if problems:
             raise ConfigError(problems)
-        composed = _compose([*extra, *overrides])
+        composed = _compose([*extra, *texts])
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise ConfigError([_first_line(error)]) from error
     assert isinstance(config, schema.RunConfig)
-    if "data" not in chosen and "data.path" not in chosen:
+    if not {"data", "data.path"} & set(given):
         pairs = config.data.path or "the demo pairs"
         notes.append(f"data={pairs}, since none is named: data= or data.path= choose others")
     return Composed(config=config, notes=notes)
@@ -104,6 +99,25 @@ def choices() -> dict[str, list[str]]:
     }
 
 
+def _implied(parsed: list[Override], world_size: int) -> tuple[list[str], list[str]]:
+    """(notes, choices) that follow from what is given: groups named by a path, and the ZeRO stage."""
+    given = {o.key_or_group: o.get_value_string() for o in parsed}
+    notes, extra = [], []
+    for key, choice in IMPLIED.items():
+        if key in given and choice.split("=")[0] not in given:
+            extra.append(choice)
+            notes.append(f"{choice}, since {key} is given")
+    zero = given.get("zero", "auto")
+    if zero == "auto":
+        zero = "zero3" if world_size > 1 else "off"
+        notes.append(
+            f"zero=auto: {'one worker, so plain torch' if zero == 'off' else f'{world_size} workers, so ZeRO-3'}"
+        )
+    if zero in choices()["zero"]:
+        extra.append(f"zero={zero}")
+    return notes, extra
+
+
 def _compose(overrides: list[str]) -> DictConfig:
     try:
         return compose("train", overrides=overrides)
@@ -112,51 +126,46 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 
 def _parse(overrides: list[str]) -> list[Override]:
-    """Parse every override and hold it to what this trainer accepts; all problems at once."""
+    """Parse every override; all that are not of the form key=value at once."""
     problems, parsed = [], []
     for text in overrides:
         try:
             (override,) = OverridesParser.create().parse_overrides([text])
         except HydraException:
-            problems.append(
-                f"`{text}` is not of the form group=choice or group.setting=value (quote values with spaces)"
-            )
+            problems.append(f"`{text}` is not of the form group=choice or group.setting=value (quote blanks)")
             continue
         parsed.append(override)
-        problems += _form_problem(override, text)
+        if override.type is not OverrideType.CHANGE:
+            problems.append(f"`{text}`: settings cannot be added or deleted, only changed; leave out the {text[0]}")
+        elif override.is_sweep_override():
+            problems.append(f"`{text}` is a sweep; one launch trains one run: write a loop over launches instead")
     if problems:
         raise ConfigError(problems)
     return parsed
 
 
-def _form_problem(override: Override, text: str) -> list[str]:
-    if override.type is not OverrideType.CHANGE:
-        return [f"`{text}`: settings cannot be added or deleted, only changed; leave out the {text[0]} in front"]
-    if override.is_sweep_override():
-        return [f"`{text}` is a sweep; one launch trains one run: write a loop over launches instead"]
-    known = _groups()
-    key = override.key_or_group
-    if key in known and (value := override.get_value_string()) not in known[key]:
-        return [f"{key}={value}: no such choice.{_meant(value, known[key])} Choices: {', '.join(known[key])}"]
-    if "." not in key and key not in known and key not in _top_settings():
-        names = [*known, *_top_settings()]
-        return [f"{key}: no such group or setting.{_meant(key, names)} There are: {', '.join(names)}"]
-    return []
+def _choice_problem(override: Override, groups: dict[str, list[str]]) -> list[str]:
+    key, value = override.key_or_group, override.get_value_string()
+    if key not in groups or value in groups[key]:
+        return []
+    return [f"{key}={value}: no such choice.{_meant(value, groups[key])} Choices: {', '.join(groups[key])}"]
 
 
 def _setting_problem(base: DictConfig, override: Override) -> list[str]:
     """Is this a setting of the chosen groups, and does the value have its type?"""
     key = override.key_or_group
+    if key.startswith(FREE):
+        return []
     node: Any = base
     for depth, part in enumerate(key.split(".")):
-        if not isinstance(node, DictConfig) or (part not in node and not _is_free(node)):
-            parent = ".".join(key.split(".")[:depth])
-            names = sorted(str(name) for name in node) if isinstance(node, DictConfig) else []
-            where = f"{parent} has" if names else f"{parent} is a value, it has no"
-            return [f"{key}: no such setting.{_meant(part, names, parent)} {where}: {', '.join(names) or 'settings'}"]
+        parent = ".".join(key.split(".")[:depth])
+        if not isinstance(node, DictConfig):
+            return [f"{key}: no such setting. {parent} is a single value"]
+        if part not in node:
+            names = sorted(str(name) for name in node)
+            meant = _meant(part, names, parent) if parent else _meant_anywhere(key, base)
+            return [f"{key}: no such setting.{meant} {f'{parent} has' if parent else 'There are'}: {', '.join(names)}"]
         node = node._get_node(part)
-        if isinstance(node, DictConfig) and _is_free(node):
-            return []
     try:
         OmegaConf.update(base.copy(), key, override.value())
     except OmegaConfBaseException as error:
@@ -164,9 +173,12 @@ def _setting_problem(base: DictConfig, override: Override) -> list[str]:
     return []
 
 
-def _is_free(node: DictConfig) -> bool:
-    """A plain dictionary inside the schema (DeepSpeed's own configuration), whose keys are not ours to know."""
-    return OmegaConf.get_type(node) is dict
+def _meant_anywhere(key: str, base: DictConfig) -> str:
+    """For a key whose group is missing or misspelt: `beta` means loss.beta, `trak.every` track.every."""
+    sections = {str(name): value for name, value in base.items()}
+    names = [f"{name}.{part!s}" for name, value in sections.items() if isinstance(value, DictConfig) for part in value]
+    ends = [name for name in names if name.split(".")[1] == key]
+    return f" Did you mean {ends[0]}?" if ends else _meant(key, [*names, *sections])
 
 
 def _meant(word: str, names: list[str], parent: str = "") -> str:
@@ -176,14 +188,6 @@ def _meant(word: str, names: list[str], parent: str = "") -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _groups() -> dict[str, list[str]]:
-    return choices()
-
-
-def _top_settings() -> list[str]:
-    return [name for name in schema.RunConfig.__dataclass_fields__ if name not in _groups()]
 
 
 def _register_schemas() -> None:

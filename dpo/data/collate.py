@@ -1,6 +1,7 @@
 """PromptGroups -> one Batch, in the packed or the padded layout. Both score the same positions in the same order."""
 
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ def collate_padded(groups: list[PromptGroup]) -> Batch:
     )
 
 
-def _responses(groups: list[PromptGroup]) -> dict[str, Tensor | int | list[str]]:
+def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     """The fields of a Batch that do not depend on the layout."""
     responses = [response for group in groups for response in group.responses]
     first = [0, *accumulate(len(group.responses) for group in groups)]

@@ -100,8 +100,8 @@ class ModelSource:
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", None)
             raise ModelError(
-                f"{self.setting}={self.path}: the hub has no such model, or it needs access rights (answer {status}): check "
-                f"the name and {self.setting.replace('path', 'revision')}, or log in with HF_TOKEN in the environment."
+                f"{self.setting}={self.path}: the hub has no such model, or it needs access rights (answer {status}): "
+                f"check the name and {self.setting.replace('path', 'revision')}, or log in with HF_TOKEN set."
             ) from error
         except Exception as error:  # no network: every transport library has its own family of errors
             raise ModelError(self._unreachable(name)) from error

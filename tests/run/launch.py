@@ -74,13 +74,16 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def command(n: int, script: Path, *arguments: str) -> list[str]:
-    """Plain Python for one process, torch's launcher for several; n = 0: whatever `accelerate launch` makes of it."""
-    if n == 0:
-        return [sys.executable, "-m", "accelerate.commands.launch", *arguments]
+    """Plain Python for one process, torch's launcher for several."""
     if n == 1:
         return [sys.executable, str(script), *arguments]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
     return [sys.executable, *launcher, str(script), *arguments]
+
+
+def accelerate(options: list[str], *arguments: str) -> list[str]:
+    """`accelerate launch OPTIONS train.py ARGUMENTS`."""
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, str(ROOT / "train.py"), *arguments]
 
 
 def start(arguments: list[str], cwd: Path, **extra: str) -> subprocess.Popen[str]:
@@ -144,13 +147,15 @@ def wait_for_step(process: subprocess.Popen[str], metrics: Path, step: int) -> N
     """Until the step is logged or the process has ended."""
     end = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        if metrics.exists() and any(row["step"] >= step for row in read_rows(metrics)):
+        if any(row["step"] >= step for row in read_rows(metrics)):
             return
         time.sleep(0.02)
 
 
 def read_rows(metrics: Path) -> list[dict[str, Any]]:
-    """Whole lines only: the run may be writing one."""
+    """Whole lines only, the run may be writing one; none before the first step."""
+    if not metrics.exists():
+        return []
     lines = metrics.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

@@ -52,7 +52,7 @@ def assert_is_the_trained_policy(ended: Ended) -> None:
     found = mean_logps(*loaded(ended.folder / "final"))
     for name, value in found.items():
         assert value == pytest.approx(last[name], rel=1e-5)
-        assert value != pytest.approx(first[name], rel=1e-3)  # it was trained, and the measure would see it
+        assert value != pytest.approx(first[name], rel=1e-4)  # it was trained, and the measure would see it
 
 
 @pytest.mark.parametrize("run", ["one", "two"])

@@ -98,7 +98,7 @@ def test_a_named_zero_stage_stays() -> None:
         ("zero=zero4", ["zero=zero4", "Choices: auto, off, zero1, zero2, zero3, zero3_offload"]),
         ("optim.lrr=3", ["optim.lrr", "Did you mean optim.lr?", "optim has: "]),
         ("trak.every=2", ["trak.every", "Did you mean track"]),
-        ("model.path.x=3", ["model.path.x", "model.path is a value"]),
+        ("model.path.x=3", ["model.path.x", "model.path is a single value"]),
         ("optim.lr=fast", ["optim.lr=fast", "Float"]),
         ("model.dropout=maybe", ["model.dropout=maybe", "bool"]),
         ("optim.epochs=null", ["optim.epochs=null"]),
@@ -128,7 +128,7 @@ def test_a_knob_of_another_choice_is_an_error(overrides: list[str], said: str) -
 
 def test_several_slips_come_in_one_message() -> None:
     found = problems("modle=tiny", "loss=sigmod", "zero=zero4")
-    assert [text.split(":")[0] for text in found] == ["modle", "loss=sigmod", "zero=zero4"]
+    assert [text.split(":")[0] for text in found] == ["loss=sigmod", "zero=zero4", "modle"]
     found = problems("optim.lrr=3", "optim.epochs=abc", "adapter=lora", "adapter.rankk=2")
     assert [text.split(":")[0] for text in found] == ["optim.lrr", "optim.epochs=abc", "adapter.rankk"]
 

@@ -18,7 +18,7 @@ LAYERS = [
     ["train"],
     ["dpo.cli"],
     ["dpo.run"],
-    ["dpo.trainer", "dpo.run_folder", "dpo.closing"],
+    ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model"],
     ["dpo.config", "dpo.evaluate", "dpo.self_check", "dpo.checkpoint", "dpo.export", "dpo.recorder"],
     ["dpo.step"],
     ["dpo.model", "dpo.metrics"],
@@ -55,7 +55,7 @@ OWNERS = {
 PURE = ["dpo.data", "dpo.loss", "dpo.metrics"]
 
 # Everybody else receives a section. The trainer is to lose it.
-SEE_RUN_CONFIG = ["dpo.run", "dpo.run_folder", "dpo.config", "dpo.trainer"]
+SEE_RUN_CONFIG = ["dpo.run", "dpo.run_folder", "dpo.build_data", "dpo.build_model", "dpo.config"]
 
 
 @cache

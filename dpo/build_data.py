@@ -1,0 +1,77 @@
+"""The data side of a run: tokenizer and template, then the pairs read, checked and tokenized."""
+
+import logging
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from dpo.config.schema import ModelConfig, RunConfig
+from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
+from dpo.data.template import ChatTemplate, choose_template
+from dpo.data.tokenize import render_marked
+from dpo.errors import DataError, ModelError
+from dpo.model.limits import token_limits
+from dpo.model.source import ModelSource
+from dpo.records import RunFolder
+
+log = logging.getLogger(__name__)
+
+MANY_DROPPED = 0.1  # share of the rows left out for their length from which on the log warns
+
+
+@dataclass(kw_only=True, slots=True)
+class Text:
+    """How messages become tokens."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: ChatTemplate
+    model: PretrainedConfig
+
+
+def build_text(config: ModelConfig, source: ModelSource) -> Text:
+    model = source.config()
+    tokenizer = source.tokenizer()
+    if config.eos_token is not None:
+        if config.eos_token not in tokenizer.get_vocab():
+            raise ModelError(f"model.eos_token={config.eos_token}: the tokenizer's vocabulary has no such token")
+        tokenizer.eos_token = config.eos_token
+    template = choose_template(tokenizer, config.chat_template)
+    if template.jinja is not None:
+        tokenizer.chat_template = template.jinja  # so that the exported model is used as it was trained
+    return Text(tokenizer=tokenizer, template=template, model=model)
+
+
+def build_data(config: RunConfig, text: Text, folder: RunFolder, is_main: bool) -> TokenizedSets:
+    """Read, check and tokenize the pairs. Every worker does so for itself; the main one writes the rejects."""
+    limits, note = token_limits(config.data, text.model)
+    pairs = read_pairs(config.data, config.eval.fraction)
+    for line in [*pairs.notes, text.template.describe(), note]:
+        log.info("%s", line)
+    rejects = pairs.rejects
+    try:
+        sets = tokenize_sets(pairs, text.tokenizer, text.template, limits)
+        rejects = [*sets.rejects, *sets.dropped]
+    except DataError:
+        check_rejects(pairs.rejects, config.data.on_bad_row, folder.rejects)
+        raise
+    finally:
+        if is_main:
+            write_rejects(folder.rejects, rejects)
+    check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
+    level = logging.WARNING if len(sets.dropped) > MANY_DROPPED * sets.rows_read else logging.INFO
+    for line in sets.notes:
+        log.log(level, "%s", line)
+    _require_known_tokens(sets, text)
+    log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
+    return sets
+
+
+def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:
+    """A tokenizer of another model can know more tokens than the embedding has rows; a GPU only aborts then."""
+    rows = text.model.get_text_config().vocab_size
+    for pair in (*sets.train, *sets.held_out):
+        if (highest := max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids)) >= rows:
+            raise ModelError(
+                f"{pair.source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the "
+                f"model's embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
+            )

@@ -1,0 +1,84 @@
+"""The model side of a run: policy, reference and engine, built from their settings."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dpo.config.schema import LoraAdapterConfig, RunConfig
+from dpo.distributed.engine import Engine
+from dpo.distributed.placement import Placement, shape
+from dpo.distributed.plain import PlainEngine
+from dpo.distributed.world import World
+from dpo.model.adapter import add_lora
+from dpo.model.load import load_causal_lm, without_dropout
+from dpo.model.reference import AdapterOffReference, FrozenReference, NoReference
+from dpo.model.scorer import Scorer, choose_layout
+from dpo.model.source import ModelSource, reference_source
+from dpo.step import Reference
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class Policy:
+    """The model that learns."""
+
+    scorer: Scorer
+    adapted: Any | None  # peft's model around the same weights
+    layout: str
+
+
+def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy:
+    causal_lm = load_causal_lm(source, Placement(world, "policy"))
+    layout, why = choose_layout(causal_lm, config.layout)
+    if why:
+        log.info("layout=padded: %s", why)
+    if not config.model.dropout:
+        without_dropout(causal_lm)
+    if config.model.gradient_checkpointing:
+        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    adapted = None
+    if isinstance(config.adapter, LoraAdapterConfig):
+        torch.manual_seed(config.seed)  # the same first adapter on every worker
+        adapted = add_lora(causal_lm, config.adapter)
+    scorer = Scorer(causal_lm, layout).train()
+    trained = sum(shape(p).numel() for p in scorer.parameters() if p.requires_grad)
+    total = sum(shape(p).numel() for p in scorer.parameters())
+    log.info(
+        "model: %s, %s parameters, %s of them trained, layout %s",
+        source.name,
+        _millions(total),
+        _millions(trained),
+        layout,
+    )
+    return Policy(scorer=scorer, adapted=adapted, layout=layout)
+
+
+def build_reference(config: RunConfig, policy: Policy, source: ModelSource, world: World) -> Reference:
+    if config.reference.kind == "none":
+        return NoReference()
+    if config.reference.kind == "adapter_off":
+        return AdapterOffReference(policy.scorer, policy.adapted)
+    own = reference_source(config.reference, source)
+    frozen: nn.Module = Scorer(load_causal_lm(own, Placement(world, "reference")), policy.layout)
+    frozen.requires_grad_(False)
+    if world.zero:
+        from dpo.distributed.zero import shard_frozen
+
+        frozen = shard_frozen(frozen, world)
+    return FrozenReference(frozen)
+
+
+def build_engine(config: RunConfig, policy: Policy, world: World) -> Engine:
+    if world.zero:
+        from dpo.distributed.zero import ZeroEngine
+
+        return ZeroEngine(policy.scorer, config.optim, world)
+    return PlainEngine(policy.scorer, config.optim, world)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(composed: Composed) -> int:
+    launcher.refuse_foreign_deepspeed()
     from dpo.run import run  # torch and transformers load here: seconds that a wrong word need not wait for
 
     return run(composed)

@@ -31,15 +31,15 @@ class SelfCheck:
     layout: str
     world: World
 
-    def run(self, row: list[PromptGroup], shortest: PromptGroup, same_weights: bool) -> str:
-        """Check `row` (this worker's first micro-batch) and `shortest` (the same on all workers). Returns a line for
+    def run(self, row: list[PromptGroup], sample: PromptGroup, same_weights: bool) -> str:
+        """Check `row` (this worker's first micro-batch) and `sample` (the same on all workers). Returns a line for
         the log.
 
         Raises:
             SelfCheckError: with a diagnosis.
         """
         self.engine.scorer.eval()
-        difference = self._against_own_forward(shortest)
+        difference = self._against_own_forward(sample)
         loss = self._first_loss(row)
         self.engine.scorer.train()
         expected = self.loss.first if same_weights else None

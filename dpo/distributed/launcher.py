@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import sysconfig
 from pathlib import Path
 
 from dpo.errors import EnvironmentProblem
@@ -74,9 +75,15 @@ def require_compiler() -> None:
     scripts = str(Path(sys.executable).parent)
     if shutil.which("ninja") is None and shutil.which("ninja", path=scripts):
         os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"  # a virtual environment not activated
-    cures = {"g++": "install a C++ compiler (Debian: apt-get install g++)", "ninja": "pip install ninja"}
-    if missing := [tool for tool in cures if shutil.which(tool) is None]:
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    found = {"g++": shutil.which("g++"), "ninja": shutil.which("ninja"), "Python.h": headers.is_file()}
+    cures = {
+        "g++": "a C++ compiler (Debian: apt-get install g++)",
+        "ninja": "pip install ninja",
+        "Python.h": "Python's headers (Debian: apt-get install python3-dev)",
+    }
+    if missing := [tool for tool in cures if not found[tool]]:
         raise EnvironmentProblem(
-            f"DeepSpeed on CPU compiles a communication op on first use and needs {' and '.join(missing)} on the PATH: "
+            f"DeepSpeed on CPU compiles a communication op on first use and lacks {' and '.join(missing)}: install "
             f"{'; '.join(cures[tool] for tool in missing)}. Or train without DeepSpeed: zero=off."
         )

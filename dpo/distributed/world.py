@@ -83,9 +83,8 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
     """Join the process group and set up accelerate, with one DeepSpeed plugin for the policy and one for the reference.
 
     Raises:
-        EnvironmentProblem: an accelerate config with DeepSpeed settings, or no compiler for DeepSpeed on CPU.
+        EnvironmentProblem: no compiler for DeepSpeed on CPU.
     """
-    launcher.refuse_foreign_deepspeed()
     launcher.forget_accelerate_choices(precision)
     stage = zero.stage or 0
     on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"

@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 
 from dpo.distributed.placement import Placement, overwrite, shape
 from dpo.errors import ModelError
+from dpo.memory import freed_memory_returned
 from dpo.model.source import ModelSource
 from dpo.model.tiny import build_tiny_model
 
@@ -31,7 +32,9 @@ def load_causal_lm(source: ModelSource, placement: Placement) -> PreTrainedModel
         return model.eval()
     config = source.config()
     if placement.sharded and (files := _weight_files(source)):
-        if model := _load_sharded(source, config, placement, files):
+        with freed_memory_returned():
+            model = _load_sharded(source, config, placement, files)
+        if model is not None:
             return model.eval()
         log.info("weights of %s need transformers' own conversion: rank 0 reads them whole", source.name)
     return _load_whole(source, config, placement).eval()

@@ -14,6 +14,8 @@ from dpo.config.compose import as_dict, as_yaml, choices, compose_run, read_yaml
 from dpo.config.identity import differences, run_name
 from dpo.config.schema import RunConfig
 
+pytestmark = pytest.mark.unit
+
 PATHS = ("data.path", "model.path")  # these choose a group too
 ROW = {"prompt": "a", "chosen": "b", "rejected": "c"}
 

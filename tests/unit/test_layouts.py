@@ -37,6 +37,8 @@ from dpo.model.load import without_dropout
 from dpo.model.reference import AdapterOffReference
 from dpo.model.scorer import Scorer, choose_layout, own_logps
 
+pytestmark = pytest.mark.unit
+
 VOCAB = 97
 SIZES = {
     "vocab_size": VOCAB,

@@ -13,6 +13,8 @@ from dpo.data.collate import collate
 from dpo.loss import LOSSES, Loss, rewards
 from dpo.metrics import TIE, StepStats, accuracies
 
+pytestmark = pytest.mark.unit
+
 DOUBLE = torch.float64
 
 

@@ -7,6 +7,8 @@ from torch import nn
 from dpo.config.schema import OptimConfig
 from dpo.optim import ADAPTER_LR, FULL_LR, adamw, default_lr, learning_rate, parameter_groups
 
+pytestmark = pytest.mark.unit
+
 TOTAL = 100
 
 

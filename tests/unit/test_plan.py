@@ -12,6 +12,8 @@ from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
 from dpo.data.plan import DataPlan, MicroBatches, StepPlan, epoch_batches, fill_rows
 
+pytestmark = pytest.mark.unit
+
 sizes_st = st.lists(st.integers(1, 6), min_size=1, max_size=60)
 batch_st = st.integers(1, 20)
 group_st = st.tuples(st.integers(1, 60), st.lists(st.integers(1, 60), min_size=1, max_size=4))

@@ -10,6 +10,8 @@ import pytest
 from dpo import preempt
 from dpo.preempt import SIGNALS, StopRequest
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(autouse=True)
 def handlers_kept() -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The command line of train.py: help, printing the composed configuration, and errors as one message."""
 
 import logging
+import signal
 import sys
 import time
 
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
         if not is_main:
             # Nearly always all workers meet the same problem; by then the launcher has ended this one. If it has not,
             # the problem is this worker's own (a file that only one node lacks) and nobody else will tell.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no longer a request to stop at the end of a step
             time.sleep(OTHERS_SECONDS)
         log.error("%s", error if is_main else f"worker {launcher.rank()}: {error}")
         return 2 if isinstance(error, ConfigError) else 1

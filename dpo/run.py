@@ -49,12 +49,12 @@ def run(composed: Composed) -> int:
     """
     config = composed.config
     check(config)
-    notes = [*composed.notes, *derive(config)]
+    for note in [*composed.notes, *derive(config)]:
+        log.info("%s", note)
     source = policy_source(config.model, config.seed)
     text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
     world = start_world(config.zero, config.optim, config.precision)
-    for note in [*notes, f"workers: {world.size} on {world.device.type}, precision {world.precision}"]:
-        log.info("%s", note)
+    log.info("workers: %d on %s, precision %s", world.size, world.device.type, world.precision)
     folder = RunFolder(Path(config.output_dir) / run_name(config))
     try:
         Run(

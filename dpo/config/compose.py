@@ -67,7 +67,9 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     assert isinstance(config, schema.RunConfig)
     if not {"data", "data.path"} & set(given):
         pairs = config.data.path or "the demo pairs"
-        notes.append(f"data={pairs}, since none is named: data= or data.path= choose others")
+        notes.append(
+            f"model={config.model.path or config.model.build}, pairs: {pairs} (data= or data.path= choose others)"
+        )
     return Composed(config=config, notes=notes)
 
 

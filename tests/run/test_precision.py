@@ -1,0 +1,48 @@
+"""bf16 computes in half precision and learns in float32, in every ZeRO mode."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from launch import Ended, train
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.run
+
+# Steps of 2e-6 on weights of about 0.05: bf16, with 8 bits, would round every one of them away.
+BF16 = (
+    "output_dir=.",
+    "precision=bf16",
+    "data.demo=64",
+    "optim.lr=2e-6",
+    "optim.warmup_ratio=0",
+    "optim.global_batch_size=16",
+    "optim.max_steps=4",
+    "eval.samples=0",
+    "track.wandb=off",
+    "track.progress=false",
+    "name=bf16",
+)
+ZERO = [(1, "off"), (2, "zero3"), *(pytest.param(2, z, marks=pytest.mark.slow) for z in ("off", "zero1", "zero2"))]
+
+
+def masters(run: Ended) -> dict[str, torch.Tensor]:
+    (checkpoint,) = (run.folder / name for name in [f"checkpoints/{run.checkpoints[-1]}"])
+    tensors: dict[str, torch.Tensor] = {}
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        tensors |= load_file(file)
+    return {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
+
+
+@pytest.mark.parametrize(("n", "zero"), ZERO)
+def test_masters_are_float32_and_the_export_is_their_rounding(n: int, zero: str, tmp_path: Path) -> None:
+    run = train(n, *BF16, f"zero={zero}", cwd=tmp_path)
+    assert run.train[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert run.train[-1]["loss"] < run.train[0]["loss"]
+    exported = load_file(run.folder / "final" / "model.safetensors")
+    for name, master in masters(run).items():
+        assert master.dtype == torch.float32
+        assert exported[name].dtype == torch.bfloat16
+        torch.testing.assert_close(exported[name], master.bfloat16(), rtol=0, atol=0)
+    finer = [name for name, master in masters(run).items() if (master != master.bfloat16().float()).any()]
+    assert len(finer) > 10, "masters that bf16 can hold exactly have not learned in float32"

@@ -18,8 +18,9 @@ from dpo.config.derive import derive
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
 from dpo.data.group import group_pairs
-from dpo.data.plan import DataPlan, MicroBatches
+from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
+from dpo.data.rows import MicroBatches
 from dpo.distributed.world import World, start_world
 from dpo.errors import ConfigError, UserError
 from dpo.evaluate.held_out import HeldOut

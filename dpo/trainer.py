@@ -12,7 +12,8 @@ from dpo.checkpoint import Checkpoints
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.data.collate import collate
-from dpo.data.plan import DataPlan, MicroBatches, StepPlan, fill_rows
+from dpo.data.plan import DataPlan, StepPlan
+from dpo.data.rows import MicroBatches, fill_rows
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.evaluate.held_out import HeldOut

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.plan import MicroBatches, fill_rows
+from dpo.data.rows import MicroBatches, fill_rows
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.loss import Loss

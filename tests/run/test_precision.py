@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from launch import Ended, train
 from safetensors.torch import load_file
+
+from launch import Ended, train
 
 pytestmark = pytest.mark.run
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.plan import DataPlan, MicroBatches, StepPlan, epoch_batches, fill_rows
+from dpo.data.plan import DataPlan, StepPlan, epoch_batches
+from dpo.data.rows import MicroBatches, fill_rows
 
 pytestmark = pytest.mark.unit
 
@@ -231,3 +232,14 @@ def test_hardly_more_micro_batches_than_a_perfect_filling_takes() -> None:
         workers = fill_rows(groups, list(range(128)), micro(world=4, tokens=tokens))
         perfect = math.ceil(sum(group.row_tokens for group in groups) / (4 * tokens))
         assert len(workers[0]) <= perfect + more
+
+
+def test_padded_rows_hold_neighbours_by_length() -> None:
+    """512 pairs of realistic lengths: little of what is computed is padding, and no worker waits long."""
+    groups = real_groups(512, seed=4)
+    workers = fill_rows(groups, list(range(512)), micro(world=4, tokens=8192, layout="padded"))
+    costs = [[computed(groups, row, "padded") for row in rows] for rows in workers]
+    real = sum(len(group.prompt_ids) + len(r) - 1 for group in groups for r in group.responses)
+    assert real / sum(map(sum, costs)) > 0.8
+    for side_by_side in zip(*costs, strict=True):
+        assert max(side_by_side) / (sum(side_by_side) / len(side_by_side)) < 1.25

@@ -1,17 +1,21 @@
-"""train.py with a fault put in: the reference is another random model than the policy's start."""
+"""train.py with a fault put in: the reference's weights are not the policy's start (each is 1 % larger)."""
 
 import sys
-from dataclasses import replace
 
-import dpo.run
+import torch
+
 from dpo.cli import main
-from dpo.config.schema import ReferenceConfig
-from dpo.model.source import ModelSource
+from dpo.model.reference import FrozenReference
+
+right = FrozenReference.__init__
 
 
-def another(config: ReferenceConfig, policy: ModelSource) -> ModelSource:
-    return replace(policy, seed=policy.seed + 1)
+def disturbed(self: FrozenReference, scorer: torch.nn.Module) -> None:
+    right(self, scorer)
+    with torch.no_grad():
+        for parameter in scorer.parameters():
+            parameter.mul_(1.01)
 
 
-dpo.run.reference_source = another
+FrozenReference.__init__ = disturbed
 sys.exit(main(sys.argv[1:]))

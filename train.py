@@ -5,7 +5,10 @@ Trains a causal language model by Direct Preference Optimization. `python train.
 
 import sys
 
-from dpo.cli import main
+try:
+    from dpo.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.name} is not installed for {sys.executable}: `make setup`, then `source .venv/bin/activate`.")
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

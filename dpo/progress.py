@@ -134,5 +134,11 @@ def _clock_time(seconds: float) -> str:
 
 
 def _can_draw(stream: TextIO) -> bool:
-    """A terminal that knows carriage return: not a file, a pipe, or TERM=dumb."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    """A terminal that knows carriage return and has a width: not a file, a pipe, TERM=dumb, or 0 columns (where a
+    program opened it without telling its size, and tqdm draws nothing)."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):  # a stand-in that is no file has no size to tell
+        return True

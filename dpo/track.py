@@ -7,7 +7,6 @@ call into wandb runs under a time limit, and its first failure is told in one li
 import logging
 import netrc
 import os
-import re
 import secrets
 import socket
 import sys
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from dpo.config.schema import TrackConfig
+from dpo.redact import redact
 
 # Seconds. With its defaults wandb 0.31 waits 101 s for a server that is not there, and for over 140 s at the end of a
 # run whose server went away.
@@ -32,11 +32,6 @@ TEARDOWN_SECONDS = 5.0  # may the end of that helper take, its work being done o
 FLUSH_SECONDS = 1.0  # between writes of an offline file; wandb's 15 s lost everything in a kill before that
 
 _MODE_WORDS = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
-_SECRET_NAME = re.compile(r"(^|_)(token|api_?key|access_key|private_key|secret|password|passwd|credentials?)$", re.I)
-_SPECIAL_TOKEN = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image)_token$", re.I)  # settings of a tokenizer
-_SECRET_SHAPE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-|AKIA)[A-Za-z0-9_-]{16,}")
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
-_HIDDEN = "***"
 
 _logger = logging.getLogger("dpo")
 _Result = TypeVar("_Result")
@@ -236,38 +231,6 @@ def can_connect(base_url: str) -> bool:
     except Exception:
         return False
     return True
-
-
-def redact(value: Any, environment: Mapping[str, str]) -> Any:
-    """`value`, a nest of dicts and lists, without secrets.
-
-    Hidden are entries named like one (`hf_token`, `api_key`; not `eos_token`, `max_new_tokens`), and in any text the
-    values of environment variables named like one, keys of known shapes, and passwords in addresses.
-    """
-    known = _secret_values(environment)
-    if isinstance(value, dict):
-        return {
-            key: _HIDDEN if _is_secret_name(str(key)) and item not in (None, "") else redact(item, environment)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [redact(item, environment) for item in value]
-    if isinstance(value, str):
-        for secret in known:
-            value = value.replace(secret, _HIDDEN)
-        return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", _SECRET_SHAPE.sub(_HIDDEN, value))
-    return value
-
-
-def _is_secret_name(name: str) -> bool:
-    name = name.replace("-", "_")
-    return bool(_SECRET_NAME.search(name)) and not _SPECIAL_TOKEN.search(name)
-
-
-def _secret_values(environment: Mapping[str, str]) -> list[str]:
-    """Values of variables named like a secret, longest first; under 8 characters they would hit ordinary words."""
-    values = {value for name, value in environment.items() if _is_secret_name(name) and len(value) >= 8}
-    return sorted(values, key=len, reverse=True)
 
 
 def _run_settings(mode: str) -> Any:

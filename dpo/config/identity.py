@@ -11,7 +11,7 @@ from dpo.config.schema import RunConfig
 # These change where and how a run computes, or what it writes down, but not what it computes.
 ELSEWHERE = ("name", "resume", "output_dir", "track", "checkpoint", "zero", "guard")
 SAME_NUMBERS = ("optim.micro_batch_tokens", "optim.micro_batch_pairs", "model.gradient_checkpointing")
-MAY_CHANGE = ("optim.epochs", "optim.max_steps", "eval.every", "eval.samples", "eval.max_new_tokens", "eval.checker")
+MAY_CHANGE = ("optim.epochs", "optim.max_steps")  # and how a run is watched: eval.*, but not what is held out
 HEAD_BYTES = 2**20
 
 
@@ -39,10 +39,10 @@ def run_name(config: RunConfig) -> str:
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Settings that would make a resumed run another run, each with both values."""
     before, after = identity(saved), identity(now)
-    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    return [
-        f"{key}: {before.get(key)} in the checkpoint, {after.get(key)} now" for key in keys if key not in MAY_CHANGE
-    ]
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    watched = [key for key in changed if key.startswith("eval.") and key != "eval.fraction"]
+    other = [key for key in changed if key not in MAY_CHANGE and key not in watched]
+    return [f"{key}: {before.get(key)} in the checkpoint, {after.get(key)} now" for key in other]
 
 
 def _label(path: str | None) -> str:

@@ -21,7 +21,8 @@ import pytest
 
 from dpo import track
 from dpo.config.schema import TrackConfig
-from dpo.track import NullTracker, WandbTracker, has_key, make_tracker, metric_names, redact, wanted_mode
+from dpo.redact import redact
+from dpo.track import NullTracker, WandbTracker, has_key, make_tracker, metric_names, wanted_mode
 
 wandb = pytest.importorskip("wandb")
 KEY = "k" * 40  # wandb refuses shorter ones

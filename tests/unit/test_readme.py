@@ -1,0 +1,41 @@
+"""The README stays true: its commands compose, the files it names exist, and so do the metrics it explains."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+from dpo.config.checks import check
+from dpo.config.compose import compose_run
+from dpo.metrics import LOGPS, REWARDS
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
+COMMANDS = [line for line in BLOCKS.splitlines() if re.search(r"(train\.py|local\.sh) .*=", line)]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_composes(command: str) -> None:
+    words = shlex.split(command)
+    start = next(i for i, word in enumerate(words) if word.endswith(("train.py", "local.sh")))
+    check(compose_run(words[start + 1 :], world_size=1).config)
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z-]+)", TEXT):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_named_files_exist() -> None:
+    for path in re.findall(r"\b(?:dpo|conf|launch|benchmarks)/[\w/.]*", TEXT):
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_every_metric_is_explained() -> None:
+    assert [name for name in (*REWARDS, *LOGPS) if f"`{name}`" not in TEXT] == []

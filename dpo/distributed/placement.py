@@ -26,12 +26,19 @@ class Placement:
         if not self.sharded:
             return nullcontext()
         import deepspeed  # seconds, and not needed for plain torch
+        from deepspeed.runtime.zero import DeepSpeedTensorOverride
 
-        return deepspeed.zero.Init(config_dict_or_path=self._config(), dtype=self.dtype)
+        # By default it also gives its type to every tensor made inside, rotary frequencies too: see `adopt`.
+        override = [DeepSpeedTensorOverride.device]
+        return deepspeed.zero.Init(config_dict_or_path=self._config(), dtype=self.dtype, tensor_overrides=override)
 
     def adopt(self, model: nn.Module) -> None:
         """Place a model that was built whole, in the same way on every worker."""
-        model.to(device=self.device, dtype=self.dtype)
+        model.to(device=self.device)
+        for parameter in model.parameters():
+            # Not the buffers: rotary frequencies in bf16 are off by 0.4 %, which turns the angles of far positions
+            # by whole radians.
+            parameter.data = parameter.data.to(self.dtype)
         if self.sharded:
             import deepspeed
 

@@ -69,7 +69,7 @@ class World:
 
     def barrier(self) -> None:
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(device_ids=[self.device.index or 0] if self.device.type == "cuda" else None)
 
     def close(self) -> None:
         """Leave together. Workers that simply return ended with SIGABRT in one of six runs (DeepSpeed on gloo)."""

@@ -1,12 +1,14 @@
 """bf16 computes in half precision and learns in float32, in every ZeRO mode."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from launch import Ended, train
+from dpo.model.tiny import build_tiny_model
+from launch import Ended, train, worker
 
 pytestmark = pytest.mark.run
 
@@ -47,3 +49,15 @@ def test_masters_are_float32_and_the_export_is_their_rounding(n: int, zero: str,
         torch.testing.assert_close(exported[name], master.bfloat16(), rtol=0, atol=0)
     finer = [name for name, master in masters(run).items() if (master != master.bfloat16().float()).any()]
     assert len(finer) > 10, "masters that bf16 can hold exactly have not learned in float32"
+
+
+@pytest.mark.parametrize(("n", "stage"), [(1, 0), (2, 3)])
+def test_rotary_frequencies_stay_float32(n: int, stage: int, tmp_path: Path) -> None:
+    """In bf16 they would be off by 0.4 %: whole radians at position 1000, which no self-check could see."""
+    build_tiny_model(0).save_pretrained(tmp_path / "model")
+    code, output = worker(n, "buffers.py", str(tmp_path / "model"), str(stage), cwd=tmp_path)
+    assert code == 0, output
+    found = json.loads(output.split("FOUND", 1)[1].splitlines()[0])
+    assert found["buffers"] > 0
+    assert found["wrong"] == []
+    assert found["types"] == ["torch.bfloat16"]

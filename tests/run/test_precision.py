@@ -41,7 +41,6 @@ def masters(run: Ended) -> dict[str, torch.Tensor]:
 def test_masters_are_float32_and_the_export_is_their_rounding(n: int, zero: str, tmp_path: Path) -> None:
     run = train(n, *BF16, f"zero={zero}", cwd=tmp_path)
     assert run.train[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
-    assert run.train[-1]["loss"] < run.train[0]["loss"]
     exported = load_file(run.folder / "final" / "model.safetensors")
     for name, master in masters(run).items():
         assert master.dtype == torch.float32

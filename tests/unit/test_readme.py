@@ -2,14 +2,15 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.metrics import LOGPS, REWARDS
 
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
 COMMANDS = [line for line in BLOCKS.splitlines() if re.search(r"(train\.py|local\.sh) .*=", line)]

@@ -1,11 +1,14 @@
 """A request to stop: a signal or the file outputs/<name>/STOP. The trainer asks at every step boundary and all workers
 agree, so that none waits in a collective for one that has left."""
 
+import logging
 import os
 import signal
 import time
 from pathlib import Path
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SAME_SIGNAL_SECONDS = 5.0  # launcher and scheduler both deliver the same request
@@ -33,5 +36,6 @@ class StopRequest:
         if self._since is None:  # the file may have asked before: this is still the first signal
             self._since = now
             self.reason = self.reason or f"received {signal.Signals(number).name}"
+            log.warning("%s: stopping with a checkpoint after this step; again later than 5 s from now: at once", self.reason)
         elif now - self._since > SAME_SIGNAL_SECONDS:
             os._exit(128 + number)

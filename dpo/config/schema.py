@@ -26,7 +26,7 @@ class ModelConfig:
     revision: str | None = None  # hub branch, tag or commit
     build: str | None = None  # name of a model built in code with random weights: "tiny"
     chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
-    gradient_checkpointing: bool = False  # recompute activations in backward: about 30 % more time, far less memory
+    gradient_checkpointing: bool = False  # recompute activations in backward: slower, far less memory
     dropout: bool = False  # keep the base model's own dropout in training
     trust_remote_code: bool = False  # run Python code that comes with the model
     eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn

@@ -375,3 +375,20 @@ def test_plain_model_gives_its_own_logits_back() -> None:
     torch.testing.assert_close(logps, expected[0], rtol=1e-6, atol=1e-6)
     assert scorer.training and model.training
     torch.testing.assert_close(scorer(collate(GROUPS, "packed")), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_base_models_dropout_is_off_unless_asked_for(wanted: bool) -> None:
+    """GPT-2 brings 0.1 on embeddings, attention and residuals; its config keeps the values either way."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    model = AutoModelForCausalLM.from_config(config)
+    if not wanted:
+        without_dropout(model)
+    scorer = Scorer(model, "packed").train()
+    group = PromptGroup(
+        prompt_ids=[3, 4, 5], responses=[[6, 7, 8], [9, 10]], pairs=[(0, 1)], pair_ids=["a"], sources=[""]
+    )
+    first, second = (scorer(collate([group], "packed")) for _ in range(2))
+    assert torch.equal(first, second) is not wanted
+    assert model.config.attn_pdrop == 0.1

@@ -36,6 +36,6 @@ class StopRequest:
         if self._since is None:  # the file may have asked before: this is still the first signal
             self._since = now
             self.reason = self.reason or f"received {signal.Signals(number).name}"
-            log.warning("%s: stopping with a checkpoint after this step; again later than 5 s from now: at once", self.reason)
+            log.warning("%s: stopping with a checkpoint after this step (5 s on, once more: at once)", self.reason)
         elif now - self._since > SAME_SIGNAL_SECONDS:
             os._exit(128 + number)

@@ -17,7 +17,10 @@ from dpo.config.compose import Composed, as_dict
 from dpo.config.derive import derive
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
-from dpo.data.group import group_pairs
+from dpo.data.batch import PromptGroup
+from dpo.data.group import chosen_alone, group_pairs
+from dpo.data.loader import Loader
+from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
@@ -28,6 +31,7 @@ from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
 from dpo.log import quiet_model_loading
 from dpo.loss import Loss
+from dpo.memory import lasting_objects
 from dpo.model import attention
 from dpo.model.source import ModelSource, policy_source
 from dpo.preempt import StopRequest
@@ -97,11 +101,12 @@ class Run:
             write_status(self.folder, state="running", why="", name=self.folder.name)
         sets = build_data(self.config, self.text, self.folder, self.world.is_main)
         loss = Loss(self.config.loss)
-        plan = DataPlan(
-            group_pairs(sets.train, loss.answers),
-            seed=self.config.seed,
-            global_batch_size=self.config.optim.global_batch_size,
-        )
+        with lasting_objects():
+            plan = DataPlan(
+                self._groups(sets.train, loss),
+                seed=self.config.seed,
+                global_batch_size=self.config.optim.global_batch_size,
+            )
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
         if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and self.folder.final.exists():
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
@@ -134,8 +139,11 @@ class Run:
         )
         reference = build_reference(config, policy, self.source, world)
         engine = build_engine(config, policy, world)
+        loader = Loader(
+            plan=plan, micro=micro, worker=world.rank, pin=world.device.type == "cuda", total_steps=total_steps
+        )
         held_out = HeldOut(
-            groups=group_pairs(sets.held_out, loss.answers),
+            groups=self._groups(sets.held_out, loss),
             micro=micro,
             engine=engine,
             reference=reference,
@@ -151,8 +159,7 @@ class Run:
             scorer=policy.scorer,
             reference=reference,
             loss=loss,
-            plan=plan,
-            micro=micro,
+            loader=loader,
             total_steps=total_steps,
             held_out=held_out,
             sampler=self._sampler(sets),
@@ -160,6 +167,12 @@ class Run:
             stop=self.stop,
         )
         return trainer, policy
+
+    def _groups(self, pairs: list[TokenizedPair], loss: Loss) -> list[PromptGroup]:
+        if loss.answers == "chosen":
+            return chosen_alone(pairs)
+        together = self.config.data.group_by_prompt and loss.kind.per == "pair"
+        return group_pairs(pairs, most=self.config.optim.global_batch_size if together else 1)
 
     def _sampler(self, sets: TokenizedSets) -> Sampler:
         settings = self.config.eval
@@ -181,15 +194,14 @@ class Run:
             scorer=trainer.scorer,
             reference=trainer.reference,
             loss=trainer.loss,
-            layout=trainer.micro.layout,
+            layout=trainer.loader.micro.layout,
             world=self.world,
         )
-        groups = trainer.plan.groups
-        row = trainer.rows(trainer.plan.step(0))[0]
+        groups = trainer.loader.plan.groups
         # Of middle length: long enough to meet sliding windows, short enough for the model's own whole logits.
         middle = sorted(groups, key=lambda group: group.row_tokens)[len(groups) // 2]
         same_weights = self.config.reference.path in (None, self.config.model.path)
-        log.info("%s", checker.run([groups[g] for g in row], middle, same_weights))
+        log.info("%s", checker.run(trainer.loader.step(0).batches[0], middle, same_weights))
 
     def _recorder(self, trainer: Trainer) -> Recorder:
         tracker = make_tracker(self.config.track, self.folder.path, self.world.is_main)
@@ -232,8 +244,8 @@ class Run:
 
 
 def _overview(trainer: Trainer) -> str:
-    plan = trainer.plan
-    n_micro = len(trainer.rows(plan.step(0)))
+    plan = trainer.loader.plan
+    n_micro = len(trainer.loader.step(trainer.done.step).batches)
     return (
         f"training: {sum(group.n_pairs for group in plan.groups)} pairs, {trainer.total_steps} steps of "
         f"{plan.global_batch_size} pairs, {n_micro} micro-batch{'es' if n_micro > 1 else ''} per step and worker"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dpo.data.batch import PromptGroup
+from dpo.data.batch import Batch, PromptGroup
 from dpo.data.collate import collate
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
@@ -31,8 +31,8 @@ class SelfCheck:
     layout: str
     world: World
 
-    def run(self, row: list[PromptGroup], sample: PromptGroup, same_weights: bool) -> str:
-        """Check `row` (this worker's first micro-batch) and `sample` (the same on all workers). Returns a line for
+    def run(self, first: Batch, sample: PromptGroup, same_weights: bool) -> str:
+        """Check `first` (this worker's first micro-batch) and `sample` (the same on all workers). Returns a line for
         the log.
 
         Raises:
@@ -40,7 +40,7 @@ class SelfCheck:
         """
         self.engine.scorer.eval()
         difference = self._against_own_forward(sample)
-        loss = self._first_loss(row)
+        loss = self._first_loss(first)
         self.engine.scorer.train()
         expected = self.loss.first if same_weights else None
         if expected is not None and not abs(loss - expected) <= FIRST_LOSS[self.world.precision]:
@@ -50,13 +50,12 @@ class SelfCheck:
                 "policy's start: check reference.path, or a model whose outputs are random in eval mode. "
                 "guard.self_check=false trains all the same."
             )
-        first = f"first loss {loss:.6f}" + (f" (expected {expected:.6f})" if expected is not None else "")
-        return f"self-check: {first}; log-probabilities within {difference:.1e} per token of the model's own forward"
+        value = f"first loss {loss:.6f}" + (f" (expected {expected:.6f})" if expected is not None else "")
+        return f"self-check: {value}; log-probabilities within {difference:.1e} per token of the model's own forward"
 
-    def _first_loss(self, row: list[PromptGroup]) -> float:
+    def _first_loss(self, batch: Batch) -> float:
         stats = StepStats(self.world.device)
-        batch = collate(row, self.layout).to(self.world.device)
-        measure(self.engine, self.reference, batch, self.loss, stats)
+        measure(self.engine, self.reference, batch.to(self.world.device), self.loss, stats)
         self.world.sum(stats.sums)
         loss = stats.record(self.loss)["loss"]
         if not torch.isfinite(torch.tensor(loss)):

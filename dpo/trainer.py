@@ -11,9 +11,7 @@ import torch
 from dpo.checkpoint import Checkpoints
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
-from dpo.data.collate import collate
-from dpo.data.plan import DataPlan, StepPlan
-from dpo.data.rows import MicroBatches, fill_rows
+from dpo.data.loader import Loader
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.evaluate.held_out import HeldOut
@@ -77,8 +75,7 @@ class Trainer:
     scorer: Scorer
     reference: Reference
     loss: Loss
-    plan: DataPlan
-    micro: MicroBatches
+    loader: Loader
     total_steps: int
     held_out: HeldOut
     sampler: Sampler
@@ -109,12 +106,12 @@ class Trainer:
     def train(self) -> None:
         """One optimizer step."""
         start = time.perf_counter()
-        plan = self.plan.step(self.done.step)
-        rows = self.rows(plan)
+        prepared = self.loader.step(self.done.step)
+        plan = prepared.plan
         # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint.
         torch.manual_seed(hash((self.seed, self.done.step, self.world.rank)) % 2**63)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
-        stats = train_step(self.engine, self.reference, self._batches(rows), self.loss, denominator)
+        stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)
         self.window.grad_norm = self.engine.step(self._lr(self.done.step))
         self.window.stats.sums += stats.sums
         self.window.batch, self.window.epoch = plan.digest, plan.epoch
@@ -164,14 +161,10 @@ class Trainer:
         folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})
         log.debug("checkpoint %s", folder)
 
-    def rows(self, plan: StepPlan) -> list[list[int]]:
-        """This worker's micro-batches of a step."""
-        return fill_rows(self.plan.groups, plan.groups, self.micro)[self.world.rank]
-
-    def _batches(self, rows: list[list[int]]) -> Iterator[tuple[Batch, bool]]:
-        for i, row in enumerate(rows):
-            batch = collate([self.plan.groups[g] for g in row], self.micro.layout)
-            yield batch.to(self.world.device), i == len(rows) - 1
+    def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory."""
+        for i, batch in enumerate(batches):
+            yield batch.to(self.world.device), i == len(batches) - 1
 
     def _lr(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.optim)

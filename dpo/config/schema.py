@@ -48,6 +48,8 @@ class DataConfig:
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
     truncation: str = one_of("drop", "drop", "cut_answers")  # what happens to a pair longer than max_length
     on_bad_row: str = one_of("error", "error", "skip")
+    # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
+    group_by_prompt: bool = True
 
 
 @dataclass(kw_only=True, slots=True)

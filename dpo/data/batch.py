@@ -3,7 +3,10 @@
 Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +14,23 @@ from torch import Tensor
 
 @dataclass(kw_only=True, slots=True)
 class PromptGroup:
-    """One prompt and every response to it. With two responses this is a preference pair."""
+    """One prompt and every response to it, each once. With two responses this is a preference pair.
+
+    The prompt is computed once for all responses, and so are the first tokens that all responses have in common.
+    """
 
     prompt_ids: list[int]  # [p]
     responses: list[list[int]]  # each [r_i], all of it scored
     pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
+    n_common: int = field(init=False)  # first tokens that all responses share
+
+    def __post_init__(self) -> None:
+        # What the first and the last in lexicographic order share, all share.
+        first, last = min(self.responses), max(self.responses)
+        shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
+        self.n_common = sum(1 for _ in shared) if len(self.responses) > 1 else 0
 
     @property
     def n_pairs(self) -> int:
@@ -30,7 +43,8 @@ class PromptGroup:
     @property
     def row_tokens(self) -> int:
         """Tokens in a packed row. A response's last token is only ever a target, so it is not computed."""
-        return len(self.prompt_ids) + sum(len(r) - 1 for r in self.responses)
+        own = sum(max(0, len(r) - 1 - self.n_common) for r in self.responses)
+        return len(self.prompt_ids) + self.n_common + own
 
     @property
     def longest(self) -> int:
@@ -40,7 +54,8 @@ class PromptGroup:
 
 @dataclass(kw_only=True, slots=True)
 class Segments:
-    """Who attends to whom in a packed row: a response sees its prompt and itself, a prompt sees itself, causally.
+    """Who attends to whom in a packed row: a response sees its prompt and itself, a prompt sees itself, causally. The
+    first tokens that all responses have in common count as prompt here.
 
     `bounds` serves the segment-by-segment path; the tensors serve one variable-length attention call per layer, whose
     keys of a response are its prompt's keys followed by its own, gathered by `key_index`.
@@ -53,14 +68,6 @@ class Segments:
     max_query: int
     max_key: int
     masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # cache of one batch, shared by layers
-
-    def to(self, device: torch.device) -> "Segments":
-        return replace(
-            self,
-            key_index=self.key_index.to(device, non_blocking=True),
-            query_offsets=self.query_offsets.to(device, non_blocking=True),
-            key_offsets=self.key_offsets.to(device, non_blocking=True),
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,12 +92,19 @@ class Batch:
     pair_ids: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved, segments=self.segments and self.segments.to(device))
+        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> "Batch":
+        """In page-locked memory, from where a copy to the GPU does not wait."""
+        return _map_tensors(self, Tensor.pin_memory)
+
+
+def _map_tensors(values: Any, move: Callable[[Tensor], Tensor]) -> Any:
+    """`values` with every tensor in it moved, also those of dataclasses inside."""
+    found = {f.name: getattr(values, f.name) for f in fields(values)}
+    moved = {name: move(value) for name, value in found.items() if isinstance(value, Tensor)}
+    nested = {name: _map_tensors(value, move) for name, value in found.items() if isinstance(value, Segments)}
+    return replace(values, **moved, **nested)
 
 
 @dataclass(kw_only=True, slots=True)

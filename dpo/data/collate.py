@@ -24,18 +24,21 @@ def collate_packed(groups: list[PromptGroup]) -> Batch:
     scored: list[int] = []
     bounds: list[tuple[int, int, int, int]] = []
     for group in groups:
-        start, prompt_end = len(ids), len(ids) + len(group.prompt_ids)
-        ids += group.prompt_ids
-        positions += range(len(group.prompt_ids))
-        bounds.append((start, prompt_end, start, start))
+        shared = group.prompt_ids + group.responses[0][: group.n_common]
+        start, end = len(ids), len(ids) + len(shared)
+        ids += shared
+        positions += range(len(shared))
+        bounds.append((start, end, start, start))
+        first = start + len(group.prompt_ids) - 1  # the last prompt position predicts the first token of every response
         for response in group.responses:
-            begin, computed = len(ids), len(response) - 1
-            # The last prompt position predicts the first token of every response, each response's own the rest.
-            scored += [prompt_end - 1, *range(begin, begin + computed)]
-            ids += response[:-1]
-            positions += range(len(group.prompt_ids), len(group.prompt_ids) + computed)
-            if computed:
-                bounds.append((begin, len(ids), start, prompt_end))
+            own = response[group.n_common : -1]
+            begin = len(ids)
+            scored += range(first, first + min(len(response), group.n_common + 1))
+            scored += range(begin, begin + len(own))
+            ids += own
+            positions += range(len(shared), len(shared) + len(own))
+            if own:
+                bounds.append((begin, len(ids), start, end))
     return Batch(
         ids=torch.tensor([ids]),
         positions=torch.tensor([positions]),

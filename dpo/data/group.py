@@ -1,20 +1,81 @@
-"""TokenizedPair -> PromptGroup: which responses of a pair are computed."""
+"""TokenizedPair -> PromptGroup: which responses are computed, and which of them share a prompt."""
+
+from collections.abc import Callable, Iterator
 
 from dpo.data.batch import PromptGroup
 from dpo.data.pair import TokenizedPair
 
 
-def group_pairs(pairs: list[TokenizedPair], answers: str = "both", paired: bool = True) -> list[PromptGroup]:
-    """One group per pair, in the order given. `answers="chosen"` leaves the rejected response out altogether."""
-    return [_group(pair, answers, paired) for pair in pairs]
+def group_pairs(pairs: list[TokenizedPair], most: int = 1) -> list[PromptGroup]:
+    """Up to `most` pairs of one prompt together in a group, each response once; groups in the order of their first
+    pair. The groups of a prompt with more pairs share nothing."""
+    found: list[list[TokenizedPair]] = []
+    unfinished: dict[int, list[TokenizedPair]] = {}
+    for pair in pairs:
+        # The hash of the tuple instead of the tuple itself: a million prompts of 200 tokens would take 1.6 GB.
+        key = hash(tuple(pair.prompt_ids))
+        members = unfinished.get(key, [])
+        if not members or len(members) >= most or members[0].prompt_ids != pair.prompt_ids:
+            members = unfinished[key] = []
+            found.append(members)
+        members.append(pair)
+    return [_group(members) for members in found]
 
 
-def _group(pair: TokenizedPair, answers: str, paired: bool) -> PromptGroup:
-    responses = [pair.chosen_ids] if answers == "chosen" else [pair.chosen_ids, pair.rejected_ids]
+def chosen_alone(pairs: list[TokenizedPair]) -> list[PromptGroup]:
+    """One group per pair with nothing but its chosen response, for losses that compare nothing."""
+    return [
+        PromptGroup(
+            prompt_ids=pair.prompt_ids,
+            responses=[pair.chosen_ids],
+            pairs=[],
+            pair_ids=[pair.id],
+            sources=[pair.source],
+        )
+        for pair in pairs
+    ]
+
+
+def split_group(group: PromptGroup, fits: Callable[[PromptGroup], bool]) -> Iterator[PromptGroup]:
+    """Parts of a group that fit, pair by pair; a part is never less than one pair. A response whose pairs stand in
+    several parts is computed in each."""
+    if len(group.pairs) < 2 or fits(group):
+        yield group
+        return
+    pairs = [0]
+    for i in range(1, len(group.pairs)):
+        if not fits(_part(group, [*pairs, i])):
+            yield _part(group, pairs)
+            pairs = []
+        pairs.append(i)
+    yield _part(group, pairs)
+
+
+def _group(members: list[TokenizedPair]) -> PromptGroup:
+    responses: list[list[int]] = []
+
+    def number(ids: list[int]) -> int:
+        if ids not in responses:
+            responses.append(ids)
+        return responses.index(ids)
+
     return PromptGroup(
-        prompt_ids=pair.prompt_ids,
+        prompt_ids=members[0].prompt_ids,
+        pairs=[(number(pair.chosen_ids), number(pair.rejected_ids)) for pair in members],
         responses=responses,
-        pairs=[(0, 1)] if paired and len(responses) == 2 else [],
-        pair_ids=[pair.id],
-        sources=[pair.source],
+        pair_ids=[pair.id for pair in members],
+        sources=[pair.source for pair in members],
+    )
+
+
+def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
+    """The group of these of its pairs."""
+    kept = list(dict.fromkeys(r for i in pairs for r in group.pairs[i]))
+    new = {old: i for i, old in enumerate(kept)}
+    return PromptGroup(
+        prompt_ids=group.prompt_ids,
+        responses=[group.responses[r] for r in kept],
+        pairs=[(new[group.pairs[i][0]], new[group.pairs[i][1]]) for i in pairs],
+        pair_ids=[group.pair_ids[i] for i in pairs],
+        sources=[group.sources[i] for i in pairs],
     )

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dpo.data.batch import PromptGroup
+from dpo.data.group import split_group
 
 
 @dataclass(kw_only=True, slots=True)
@@ -17,6 +18,18 @@ class MicroBatches:
     max_tokens: int
     max_pairs: int | None
     world_size: int
+
+    def hold(self, group: PromptGroup) -> bool:
+        """Whether a group fits into a row of its own."""
+        packed = self.layout == "packed"
+        tokens = group.row_tokens if packed else len(group.responses) * group.longest
+        return tokens <= self.max_tokens and not (self.max_pairs and group.n_pairs > self.max_pairs)
+
+
+def spread_groups(groups: list[PromptGroup], micro: MicroBatches) -> list[list[list[PromptGroup]]]:
+    """The groups of a step as [worker][micro-batch], those larger than a row in parts (see `fill_rows`)."""
+    parts = [part for group in groups for part in split_group(group, micro.hold)]
+    return [[[parts[i] for i in row] for row in rows] for rows in fill_rows(parts, list(range(len(parts))), micro)]
 
 
 def fill_rows(all_groups: list[PromptGroup], chosen: list[int], micro: MicroBatches) -> list[list[list[int]]]:

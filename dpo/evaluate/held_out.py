@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.rows import MicroBatches, fill_rows
+from dpo.data.rows import MicroBatches, spread_groups
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.loss import Loss
@@ -29,8 +29,8 @@ class HeldOut:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for row in fill_rows(self.groups, list(range(len(self.groups))), self.micro)[self.world.rank]:
-            batch = collate([self.groups[i] for i in row], self.micro.layout).to(self.world.device)
+        for row in spread_groups(self.groups, self.micro)[self.world.rank]:
+            batch = collate(row, self.micro.layout).to(self.world.device)
             measure(self.engine, self.reference, batch, self.loss, stats)
         self.engine.scorer.train()
         self.world.sum(stats.sums)

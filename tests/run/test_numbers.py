@@ -1,5 +1,6 @@
 """Workers, ZeRO stage, micro-batches and layout change where numbers are computed, never the numbers."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,3 +89,28 @@ def test_same_numbers_with_sft_and_more_workers_than_pairs(tmp_path: Path) -> No
         assert [row[name] for row in two.rows if name in row] == pytest.approx(
             [row[name] for row in one.rows if name in row], abs=LOSS, rel=METRICS
         )
+
+
+def ranked_pairs(file: Path) -> None:
+    """Twelve prompts with four ranked answers each that begin alike: six pairs to a prompt."""
+    answers = ["the answer is blue, I am sure", "the answer is green", "the answer", "the answer is a long story"]
+    rows = [
+        {"prompt": f"Which colour has number {i}?", "chosen": answers[a], "rejected": answers[b]}
+        for i in range(12)
+        for a in range(4)
+        for b in range(a + 1, 4)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_same_numbers_with_ranked_answers(tmp_path: Path) -> None:
+    """All pairs of a prompt in one group, or in parts of one where rows are short; in either layout."""
+    ranked_pairs(tmp_path / "ranked.jsonl")
+    settings = [text for text in SMALL if not text.startswith("data.demo")]
+    run = (*settings, "data.path=ranked.jsonl", "model=tiny", "optim.epochs=2", "checkpoint.every=0", "zero=off")
+    one = train(1, *run, "name=one", cwd=tmp_path)
+    assert one.train[-1]["loss"] < one.train[0]["loss"] - 0.01
+    # Six pairs to a group: a step of 16 ends with the group that reaches it.
+    assert {after["pairs"] - before["pairs"] for before, after in pairwise(one.train)} <= {18, 12, 6}
+    shorter = train(1, *run, "layout=padded", "optim.micro_batch_tokens=200", "name=parts", cwd=tmp_path)
+    assert_same_numbers(shorter, one)

@@ -90,19 +90,23 @@ def random_ids(count: int, generator: torch.Generator) -> list[int]:
 
 
 def some_groups() -> list[PromptGroup]:
-    """A pair, three responses to one prompt, and responses of one token only; every row is longer than 8 tokens."""
+    """A pair, three responses to one prompt, responses of one token only, responses that begin alike, and one that is
+    the beginning of another; every row is longer than 8 tokens."""
     generator = torch.Generator().manual_seed(1)
-    shapes = [(20, [12, 3]), (13, [7, 9, 1]), (11, [1, 1]), (1, [9, 10])]
-    return [
-        PromptGroup(
-            prompt_ids=random_ids(prompt, generator),
-            responses=[random_ids(length, generator) for length in lengths],
-            pairs=[(0, other) for other in range(1, len(lengths))],
-            pair_ids=[f"{prompt}-{other}" for other in range(1, len(lengths))],
-            sources=[""],
-        )
-        for prompt, lengths in shapes
-    ]
+    shapes = [(20, [12, 3], 0), (13, [7, 9, 1], 0), (11, [1, 1], 0), (1, [9, 10], 0), (9, [4, 8, 5], 6), (7, [0, 5], 4)]
+    return [some_group(prompt, lengths, common, generator) for prompt, lengths, common in shapes]
+
+
+def some_group(prompt: int, lengths: list[int], common: int, generator: torch.Generator) -> PromptGroup:
+    """Responses of `common` tokens that all share and so many of their own."""
+    shared = random_ids(common, generator)
+    return PromptGroup(
+        prompt_ids=random_ids(prompt, generator),
+        responses=[shared + random_ids(length, generator) for length in lengths],
+        pairs=[(0, other) for other in range(1, len(lengths))],
+        pair_ids=[f"{prompt}-{other}" for other in range(1, len(lengths))],
+        sources=[""],
+    )
 
 
 GROUPS = some_groups()
@@ -254,7 +258,7 @@ def test_a_prompt_is_computed_once() -> None:
     )
     for batch in (packed, padded):
         assert batch.n_tokens == sum(len(group.prompt_ids) + group.response_tokens for group in GROUPS)
-        assert batch.pairs.tolist() == [[0, 1], [2, 3], [2, 4], [5, 6], [7, 8]]
+        assert batch.pairs.tolist() == [[0, 1], [2, 3], [2, 4], [5, 6], [7, 8], [9, 10], [9, 11], [12, 13]]
     for name in ("targets", "response", "tokens", "pairs"):
         assert torch.equal(getattr(packed, name), getattr(padded, name))
 

@@ -61,13 +61,18 @@ class Segments:
     keys of a response are its prompt's keys followed by its own, gathered by `key_index`.
     """
 
-    bounds: list[tuple[int, int, int, int]]  # [G] (start, end, prompt start, prompt end); of a prompt: (a, b, a, a)
+    # [G] (start, end, prompt start, prompt end) in the order of the row, without gaps; of a prompt: (a, b, a, a)
+    bounds: list[tuple[int, int, int, int]]
     key_index: Tensor  # [K] int64, position in the row of every gathered key
     query_offsets: Tensor  # [G + 1] int32, cumulated query lengths
     key_offsets: Tensor  # [G + 1] int32, cumulated key lengths
     max_query: int
     max_key: int
     masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # cache of one batch, shared by layers
+
+    @property
+    def lengths(self) -> list[int]:
+        return [end - start for start, end, _, _ in self.bounds]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -104,16 +104,19 @@ def _per_segment(
 ) -> Tensor:
     """One scaled_dot_product_attention per segment: any device, any dtype."""
     scaling, dropout, window = options
+    # Split, not sliced: the gradient of every slice would be a row full of zeros, to be added up.
+    queries, keys, values = (x.split(segments.lengths, dim=2) for x in (query, key, value))
+    prompts = {start: i for i, (start, *_) in enumerate(segments.bounds)}
     outputs = []
     for index, (start, end, prompt_start, prompt_end) in enumerate(segments.bounds):
-        k, v = key[:, :, start:end], value[:, :, start:end]
+        k, v = keys[index], values[index]
         if prompt_end > prompt_start:
-            k = torch.cat([key[:, :, prompt_start:prompt_end], k], dim=2)
-            v = torch.cat([value[:, :, prompt_start:prompt_end], v], dim=2)
+            prompt = prompts[prompt_start]
+            k, v = torch.cat([keys[prompt], k], dim=2), torch.cat([values[prompt], v], dim=2)
         causal = prompt_end == prompt_start and (window is None or window >= end - start)
         mask = None if causal else _mask(segments, index, window, query.device)
         out = F.scaled_dot_product_attention(
-            query[:, :, start:end],
+            queries[index],
             k,
             v,
             attn_mask=mask,

@@ -6,17 +6,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.distributed.engine import Engine
 from dpo.distributed.placement import Placement, shape
 from dpo.distributed.plain import PlainEngine
 from dpo.distributed.world import World
+from dpo.errors import ModelError
 from dpo.model.adapter import add_lora
 from dpo.model.load import load_causal_lm, without_dropout
 from dpo.model.reference import AdapterOffReference, FrozenReference, NoReference
 from dpo.model.scorer import Scorer, choose_layout
 from dpo.model.source import ModelSource, reference_source
+from dpo.model.ulysses import require_shareable
 from dpo.step import Reference
 
 log = logging.getLogger(__name__)
@@ -32,9 +35,13 @@ class Policy:
 
 
 def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy:
-    causal_lm = load_causal_lm(source, Placement(world, "policy"))
+    causal_lm = _load(source, "policy", world)
     layout, why = choose_layout(causal_lm, config.layout)
     if why:
+        if world.sequence is not None:
+            raise ModelError(
+                f"zero.sequence_parallel={world.sequence_size} needs layout=packed, but {why}: set it to 1"
+            )
         log.info("layout=padded: %s", why)
     if not config.model.dropout:
         without_dropout(causal_lm)
@@ -44,7 +51,7 @@ def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy
     if isinstance(config.adapter, LoraAdapterConfig):
         torch.manual_seed(config.seed)  # the same first adapter on every worker
         adapted = add_lora(causal_lm, config.adapter)
-    scorer = Scorer(causal_lm, layout).train()
+    scorer = Scorer(causal_lm, layout, world.sequence).train()
     trained = sum(shape(p).numel() for p in scorer.parameters() if p.requires_grad)
     total = sum(shape(p).numel() for p in scorer.parameters())
     log.info(
@@ -63,7 +70,7 @@ def build_reference(config: RunConfig, policy: Policy, source: ModelSource, worl
     if config.reference.kind == "adapter_off":
         return AdapterOffReference(policy.scorer, policy.adapted)
     own = reference_source(config.reference, source)
-    frozen: nn.Module = Scorer(load_causal_lm(own, Placement(world, "reference")), policy.layout)
+    frozen: nn.Module = Scorer(_load(own, "reference", world), policy.layout, world.sequence)
     frozen.requires_grad_(False)
     if world.zero:
         from dpo.distributed.zero import shard_frozen
@@ -78,6 +85,12 @@ def build_engine(config: RunConfig, policy: Policy, world: World) -> Engine:
 
         return ZeroEngine(policy.scorer, config.optim, world)
     return PlainEngine(policy.scorer, config.optim, world)
+
+
+def _load(source: ModelSource, role: str, world: World) -> PreTrainedModel:
+    if world.sequence is not None:
+        require_shareable(source.config(), world.sequence_size)  # before minutes of loading
+    return load_causal_lm(source, Placement(world, role))
 
 
 def _millions(count: int) -> str:

@@ -34,7 +34,7 @@ class StepStats:
             return
         columns = {"loss": losses, **_pair_columns(logps, loss)}
         counts = {
-            "units": loss.denominator(batch.n_pairs, len(batch.targets)),
+            "units": loss.denominator(batch.n_pairs, batch.n_response_tokens),
             "compared": len(logps.pairs),
             "pairs": batch.n_pairs,
             "tokens": batch.n_tokens,

@@ -32,7 +32,7 @@ from dpo.export import export
 from dpo.log import quiet_model_loading
 from dpo.loss import Loss
 from dpo.memory import lasting_objects
-from dpo.model import attention
+from dpo.model import attention, ulysses
 from dpo.model.source import ModelSource, policy_source
 from dpo.preempt import StopRequest
 from dpo.progress import Progress
@@ -130,17 +130,20 @@ class Run:
         config, world = self.config, self.world
         quiet_model_loading()
         attention.register()
+        ulysses.register()
         policy = build_policy(config, self.source, world)
         micro = MicroBatches(
             layout=policy.layout,
-            max_tokens=config.optim.micro_batch_tokens,
+            max_tokens=config.optim.micro_batch_tokens * world.sequence_size,
             max_pairs=config.optim.micro_batch_pairs,
-            world_size=world.size,
+            world_size=world.data_size,
+            slice_rank=world.rank % world.sequence_size,
+            slices=world.sequence_size,
         )
         reference = build_reference(config, policy, self.source, world)
         engine = build_engine(config, policy, world)
         loader = Loader(
-            plan=plan, micro=micro, worker=world.rank, pin=world.device.type == "cuda", total_steps=total_steps
+            plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
         )
         held_out = HeldOut(
             groups=self._groups(sets.held_out, loss),
@@ -194,7 +197,7 @@ class Run:
             scorer=trainer.scorer,
             reference=trainer.reference,
             loss=trainer.loss,
-            layout=trainer.loader.micro.layout,
+            micro=trainer.loader.micro,
             world=self.world,
         )
         groups = trainer.loader.plan.groups

@@ -125,7 +125,8 @@ class Trainer:
         start = time.perf_counter()
         mine = torch.tensor([peak_gib(self.world.device)], dtype=torch.float64, device=self.world.device)
         everyone = self.world.gather(torch.cat([self.window.stats.sums, mine]))
-        total = StepStats(sums=everyone[:, :-1].sum(0))
+        # Workers that share rows have added up the same sums: the first of each group speaks.
+        total = StepStats(sums=everyone[:: self.world.sequence_size, :-1].sum(0))
         means, counts = total.record(self.loss), total.counts()
         seconds = self.window.seconds + time.perf_counter() - start  # the device has caught up by now
         assert self.window.grad_norm is not None

@@ -67,6 +67,10 @@ def _model_and_data(config: RunConfig) -> list[str]:
             f"data.max_prompt_length={data.max_prompt_length} leaves no room for an answer within "
             f"data.max_length={data.max_length}: lower the first or raise the second"
         )
+    if config.zero.sequence_parallel > 1 and config.layout == "padded":
+        problems.append(
+            f"zero.sequence_parallel={config.zero.sequence_parallel} shares packed rows between workers: layout=packed"
+        )
     if config.eval.checker == "demo" and not data.demo:
         problems.append("eval.checker=demo can judge answers to data=demo only: set eval.checker=none")
     return problems

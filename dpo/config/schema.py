@@ -119,7 +119,8 @@ class OptimConfig:
     epochs: float = number(1.0, above=0)  # fractions too
     max_steps: int | None = number(None, low=1)  # stops earlier than epochs, never later
     global_batch_size: int = number(32, low=1)  # pairs per optimizer step over the whole job
-    micro_batch_tokens: int = number(8192, low=1)  # most tokens of one forward pass on one worker
+    # Most tokens of one forward pass on one worker; a row shared by n (zero.sequence_parallel) holds n times as many.
+    micro_batch_tokens: int = number(8192, low=1)
     micro_batch_pairs: int | None = number(None, low=1)  # most pairs of one forward pass; null: no limit
 
 
@@ -130,6 +131,7 @@ class ZeroConfig:
     name: str = "auto"
     stage: int | None = number(None, low=0, high=3)  # null: decided by the number of workers; 0: plain torch
     deepspeed: dict[str, Any] = field(default_factory=dict)
+    sequence_parallel: int = number(1, low=1)  # workers that share one row, for pairs too long for one; layout=packed
     timeout_seconds: int = number(1800, low=1)  # a worker that is silent for so long ends the run
 
 

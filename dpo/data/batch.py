@@ -81,6 +81,8 @@ class Batch:
 
     packed: B = 1, `segments` is set, several prompt groups stand in the row without padding.
     padded: B = R, `mask` is set, every prompt + response is a row of its own, padded on the right.
+
+    Where workers share a row, T and S are those of this worker's slice (dpo/data/sequence.py), all else is the row's.
     """
 
     ids: Tensor  # [B, T] int64
@@ -92,6 +94,7 @@ class Batch:
     response: Tensor  # [S] int64, index of the response in 0..R-1
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
+    n_response_tokens: int  # scored tokens, in all slices
     n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
     n_tokens: int  # tokens of prompts (once each) and responses, no padding
     pair_ids: list[str] = field(default_factory=list)

@@ -42,7 +42,7 @@ def collate_packed(groups: list[PromptGroup]) -> Batch:
     return Batch(
         ids=torch.tensor([ids]),
         positions=torch.tensor([positions]),
-        segments=_segments(bounds),
+        segments=segment_table(bounds),
         scored=torch.tensor(scored),
         **_responses(groups),
     )
@@ -75,13 +75,15 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
         "response": torch.repeat_interleave(torch.arange(len(responses)), lengths),
         "tokens": lengths.float(),
         "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+        "n_response_tokens": sum(group.response_tokens for group in groups),
         "n_pairs": sum(group.n_pairs for group in groups),
         "n_tokens": sum(len(g.prompt_ids) + g.response_tokens for g in groups if g.n_pairs),
         "pair_ids": [i for group in groups for i in group.pair_ids],
     }
 
 
-def _segments(bounds: list[tuple[int, int, int, int]]) -> Segments:
+def segment_table(bounds: list[tuple[int, int, int, int]]) -> Segments:
+    """`bounds` as in Segments, behind each other in the row and without a gap."""
     starts, ends, prompt_starts, prompt_ends = torch.tensor(bounds).T
     queries = ends - starts
     keys = queries + prompt_ends - prompt_starts

@@ -4,7 +4,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dpo.data.batch import Batch
-from dpo.data.collate import collate
 from dpo.data.plan import DataPlan, StepPlan
 from dpo.data.rows import MicroBatches, spread_groups
 
@@ -45,5 +44,5 @@ class Loader:
     def _prepare(self, step: int) -> PreparedStep:
         plan = self.plan.step(step)
         rows = spread_groups([self.plan.groups[g] for g in plan.groups], self.micro)[self.worker]
-        batches = [collate(row, self.micro.layout) for row in rows]
+        batches = [self.micro.collate(row) for row in rows]
         return PreparedStep(plan=plan, batches=[batch.pin() for batch in batches] if self.pin else batches)

@@ -6,18 +6,27 @@ import heapq
 import math
 from dataclasses import dataclass, field
 
-from dpo.data.batch import PromptGroup
+from dpo.data.batch import Batch, PromptGroup
+from dpo.data.collate import collate
 from dpo.data.group import split_group
+from dpo.data.sequence import shard_sequence
 
 
 @dataclass(kw_only=True, slots=True)
 class MicroBatches:
-    """What bounds one forward pass of one worker."""
+    """What bounds one forward pass. Workers that share a row count as one here."""
 
     layout: str
     max_tokens: int
     max_pairs: int | None
     world_size: int
+    slice_rank: int = 0  # which slice of its rows this worker computes
+    slices: int = 1  # workers that share one row, each computing a slice
+
+    def collate(self, groups: list[PromptGroup]) -> Batch:
+        """One micro-batch as this worker computes it."""
+        batch = collate(groups, self.layout)
+        return batch if self.slices == 1 else shard_sequence(batch, self.slice_rank, self.slices)
 
     def hold(self, group: PromptGroup) -> bool:
         """Whether a group fits into a row of its own."""

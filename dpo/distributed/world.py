@@ -16,13 +16,19 @@ from torch import Tensor
 
 from dpo.config.schema import OptimConfig, ZeroConfig
 from dpo.distributed import launcher
+from dpo.distributed.sequence import SequenceGroup
+from dpo.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(kw_only=True, slots=True)
 class World:
-    """All workers of the job. `zero` is the stage that the policy is sharded with, 0 for plain torch."""
+    """All workers of the job. `zero` is the stage that the policy is sharded with, 0 for plain torch.
+
+    State is sharded over all of them. Data is shared out over `data_size`: that many times `sequence_size` neighbours
+    compute one row together.
+    """
 
     accelerator: Accelerator
     rank: int
@@ -30,6 +36,7 @@ class World:
     device: torch.device
     zero: int
     precision: str
+    sequence: SequenceGroup | None = None  # the workers that share this one's rows
 
     @property
     def is_main(self) -> bool:
@@ -40,11 +47,29 @@ class World:
         """Type of the weights that compute; master weights are float32 in any case."""
         return DTYPES[self.precision]
 
+    @property
+    def sequence_size(self) -> int:
+        return self.sequence.size if self.sequence is not None else 1
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank // self.sequence_size
+
+    @property
+    def data_size(self) -> int:
+        return self.size // self.sequence_size
+
     def sum(self, values: Tensor) -> Tensor:
         """Element-wise sum over all workers."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def data_sum(self, values: Tensor) -> Tensor:
+        """The same of what workers that share a row have in common, counted once."""
+        if self.rank % self.sequence_size:
+            values.zero_()
+        return self.sum(values)
 
     def gather(self, values: Tensor) -> Tensor:
         """[K] of every worker -> [size, K], in one collective."""
@@ -83,8 +108,13 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
     """Join the process group and set up accelerate, with one DeepSpeed plugin for the policy and one for the reference.
 
     Raises:
+        ConfigError: the workers cannot be divided into groups of `zero.sequence_parallel`.
         EnvironmentProblem: no compiler for DeepSpeed on CPU.
     """
+    if launcher.world_size() % zero.sequence_parallel:
+        raise ConfigError(
+            [f"zero.sequence_parallel={zero.sequence_parallel} must divide the {launcher.world_size()} workers"]
+        )
     launcher.forget_accelerate_choices(precision)
     stage = zero.stage or 0
     on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"
@@ -114,7 +144,16 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
         device=accelerator.device,
         zero=stage,
         precision=precision,
+        sequence=_sequence_group(zero),
     )
+
+
+def _sequence_group(zero: ZeroConfig) -> SequenceGroup | None:
+    """Neighbours share a row: they are the likeliest to sit in one node, and attention exchanges twice per layer."""
+    if zero.sequence_parallel == 1:
+        return None
+    group, _ = dist.new_subgroups(zero.sequence_parallel, timeout=timedelta(seconds=zero.timeout_seconds))
+    return SequenceGroup(group)
 
 
 def deepspeed_config(zero: ZeroConfig, optim: OptimConfig, precision: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from dpo.data.batch import PromptGroup
-from dpo.data.collate import collate
 from dpo.data.rows import MicroBatches, spread_groups
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
@@ -29,9 +28,9 @@ class HeldOut:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for row in spread_groups(self.groups, self.micro)[self.world.rank]:
-            batch = collate(row, self.micro.layout).to(self.world.device)
+        for row in spread_groups(self.groups, self.micro)[self.world.data_rank]:
+            batch = self.micro.collate(row).to(self.world.device)
             measure(self.engine, self.reference, batch, self.loss, stats)
         self.engine.scorer.train()
-        self.world.sum(stats.sums)
+        self.world.data_sum(stats.sums)
         return stats.record(self.loss)

@@ -2,21 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dpo.data.batch import Batch
+from dpo.distributed.sequence import SequenceGroup
 from dpo.errors import ModelError
-from dpo.model import attention
+from dpo.model import attention, ulysses
 from dpo.model.head import ScoringHead
 
 
 class Scorer(nn.Module):
-    """A causal language model that scores responses. Its only submodule is the Hugging Face model itself."""
+    """A causal language model that scores responses. Its only submodule is the Hugging Face model itself.
 
-    def __init__(self, causal_lm: PreTrainedModel, layout: str):
+    With `sequence`, the workers that share a row, batches are slices and results are those of the whole row: nobody
+    beyond the scorer notices.
+    """
+
+    def __init__(self, causal_lm: PreTrainedModel, layout: str, sequence: SequenceGroup | None = None):
         super().__init__()
         head = causal_lm.get_output_embeddings()
         if not isinstance(head, nn.Linear):
@@ -28,13 +34,13 @@ class Scorer(nn.Module):
             scale=_logit_scale(config),
         )
         self.causal_lm = causal_lm
-        self.layout = layout
+        self.layout, self.sequence = layout, sequence
         self._own_attention = causal_lm.config._attn_implementation
         self._use_layout_attention()
 
     def _use_layout_attention(self) -> None:
         if self.layout == "packed":
-            self.causal_lm.set_attn_implementation(attention.NAME)
+            self.causal_lm.set_attn_implementation(ulysses.NAME if self.sequence else attention.NAME)
 
     @contextmanager
     def plain_model(self) -> Iterator[PreTrainedModel]:
@@ -51,13 +57,16 @@ class Scorer(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Summed log-probability of every response in its context: [R] float32, natural logarithm."""
         if batch.segments is not None:
-            inputs = {"position_ids": batch.positions, "segments": batch.segments}
+            inputs: dict[str, Any] = {"position_ids": batch.positions, "segments": batch.segments}
+            if self.sequence is not None:
+                inputs["sequence"] = self.sequence
         else:  # padded on the right: positions are the model's own, and models without positions work too
             inputs = {"attention_mask": batch.mask}
         hidden = self.causal_lm.base_model(input_ids=batch.ids, use_cache=False, **inputs).last_hidden_state
         scored = hidden.flatten(0, 1).index_select(0, batch.scored)
         per_token = self.causal_lm.get_output_embeddings()(scored, batch.targets)
-        return per_token.new_zeros(len(batch.tokens)).index_add(0, batch.response, per_token)
+        logps = per_token.new_zeros(len(batch.tokens)).index_add(0, batch.response, per_token)
+        return logps if self.sequence is None else self.sequence.sum(logps)
 
 
 def _logit_scale(config: object) -> float:

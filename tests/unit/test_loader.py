@@ -81,9 +81,9 @@ def test_nothing_is_prepared_behind_the_last_step(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_fails_on_the_thread_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(groups: list[PromptGroup], layout: str) -> Batch:
+    def broken(micro: MicroBatches, groups: list[PromptGroup]) -> Batch:
         raise ValueError("broken row")
 
-    monkeypatch.setattr(module, "collate", broken)
+    monkeypatch.setattr(MicroBatches, "collate", broken)
     with pytest.raises(ValueError, match="broken row"):
         make().step(0)

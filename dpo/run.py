@@ -59,7 +59,8 @@ def run(composed: Composed) -> int:
     source = policy_source(config.model, config.seed)
     text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
     world = start_world(config.zero, config.optim, config.precision)
-    log.info("workers: %d on %s, precision %s", world.size, world.device.type, world.precision)
+    sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""
+    log.info("workers: %d on %s%s, precision %s", world.size, world.device.type, sharing, world.precision)
     folder = RunFolder(Path(config.output_dir) / run_name(config))
     try:
         Run(
@@ -137,7 +138,7 @@ class Run:
             max_tokens=config.optim.micro_batch_tokens * world.sequence_size,
             max_pairs=config.optim.micro_batch_pairs,
             world_size=world.data_size,
-            slice_rank=world.rank % world.sequence_size,
+            slice_rank=world.sequence_rank,
             slices=world.sequence_size,
         )
         reference = build_reference(config, policy, self.source, world)

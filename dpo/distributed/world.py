@@ -52,6 +52,10 @@ class World:
         return self.sequence.size if self.sequence is not None else 1
 
     @property
+    def sequence_rank(self) -> int:
+        return self.sequence.rank if self.sequence is not None else 0
+
+    @property
     def data_rank(self) -> int:
         return self.rank // self.sequence_size
 
@@ -67,7 +71,7 @@ class World:
 
     def data_sum(self, values: Tensor) -> Tensor:
         """The same of what workers that share a row have in common, counted once."""
-        if self.rank % self.sequence_size:
+        if self.sequence_rank > 0:
             values.zero_()
         return self.sum(values)
 

@@ -16,7 +16,7 @@ SHARED = "zero.sequence_parallel=2"
 def test_a_shared_row_scores_and_learns_the_same(tmp_path: Path) -> None:
     """Grouped-query attention with fewer key heads than workers, windows, learned positions, checkpointing, a worker
     without any scored position, a filler."""
-    code, output = worker(2, "sequence.py", cwd=tmp_path)
+    code, output = worker(2, "shared_rows.py", cwd=tmp_path)
     assert code == 0, output
     (line,) = [line for line in output.splitlines() if line.startswith("[{")]
     found = json.loads(line)

@@ -1,4 +1,4 @@
-"""Scores a row that all processes share, and the same row alone: `sequence.py`.
+"""Scores a row that all processes share, and the same row alone: `shared_rows.py`.
 
 One JSON line from rank 0: per case the largest relative error of the log-probabilities and of the gradient, and how
 many scored positions each rank has.

@@ -5,7 +5,7 @@ are random and small; biases and norms are moved away from zero and one, so that
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -287,29 +287,39 @@ def test_a_filler_runs_forward_and_counts_nothing() -> None:
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("name", ["qwen2, tied", "gpt2", "gemma2"])
-def test_chunks_of_the_head_change_nothing(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 5 positions, 55 positions in all: the same sums and gradients."""
+def test_slices_of_the_head_change_nothing(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of 10 words, the last of 7: the same sums and gradients."""
     config = PACKED[name] if name in PACKED else PADDED_ONLY[name][0]
     model = random_model(config)
-    sizes: list[int] = []
-    plain = ScoringHead._log_prob
-
-    def watched(self: ScoringHead, hidden: Tensor, *others: Any) -> Tensor:
-        sizes.append(len(hidden))
-        return plain(self, hidden, *others)
-
-    monkeypatch.setattr(ScoringHead, "_log_prob", watched)
-    monkeypatch.setattr(head, "CHUNK_LOGITS", 5 * VOCAB + 3)
+    widths = narrow_slices(monkeypatch, 10)
     layout, _ = choose_layout(model, layout)
     assert_same(scored(model, layout, without_dropout), truth(model))
-    n_scored = sum(group.response_tokens for group in GROUPS)
-    assert set(sizes) <= {5, n_scored % 5} and sum(sizes) == 2 * n_scored  # forward and again in backward
+    assert widths == 2 * (9 * [10] + [7])  # forward and again in backward
+
+
+def narrow_slices(monkeypatch: pytest.MonkeyPatch, width: int) -> list[int]:
+    """Make the head compute `width` words at a time; the widths of the slices it really computes."""
+    widths: list[int] = []
+    plain = head._Logits.slices
+
+    def watched(self: Any) -> Iterator[Any]:
+        for part in plain(self):
+            widths.append(part.values.shape[1])
+            yield part
+
+    monkeypatch.setattr(head._Logits, "slices", watched)
+    monkeypatch.setattr(head, "SLICE_LOGITS", {"cpu": 0})
+    monkeypatch.setattr(head, "NARROWEST", width)
+    return widths
 
 
 @pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("hidden",)], ids=lambda names: "".join(names) or "all")
-def test_head_with_bias_in_chunks(frozen: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("softcap", [3.0, None])
+def test_head_with_bias_in_slices(
+    softcap: float | None, frozen: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values and gradients of log softmax, for every set of inputs that need a gradient (LoRA freezes the head)."""
-    monkeypatch.setattr(head, "CHUNK_LOGITS", 3 * VOCAB)
+    narrow_slices(monkeypatch, 20)
     linear = nn.Linear(16, VOCAB)
     inputs = {"hidden": torch.randn(11, 16), "weight": linear.weight, "bias": linear.bias}
     for name, tensor in inputs.items():
@@ -318,38 +328,59 @@ def test_head_with_bias_in_chunks(frozen: tuple[str, ...], monkeypatch: pytest.M
     wanted = [tensor for tensor in inputs.values() if tensor.requires_grad]
 
     logits = 0.5 * nn.functional.linear(inputs["hidden"], linear.weight, linear.bias)
-    logits = 3.0 * torch.tanh(logits / 3.0)
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
     expected = logits.log_softmax(-1)[torch.arange(11), targets]
     expected_gradients = torch.autograd.grad(expected, wanted, slopes)
 
-    found = ScoringHead.take_over(linear, softcap=3.0, scale=0.5)(inputs["hidden"], targets)
+    found = ScoringHead.take_over(linear, softcap=softcap, scale=0.5)(inputs["hidden"], targets)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     for gradient, other in zip(torch.autograd.grad(found, wanted, slopes), expected_gradients, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-6)
 
 
+def test_head_without_scored_tokens() -> None:
+    """A worker may hold none of a pair's answer: nothing comes out, and every gradient is there and zero."""
+    scoring = ScoringHead.take_over(nn.Linear(16, VOCAB))
+    hidden = torch.randn(0, 16, requires_grad=True)
+    logps = scoring(hidden, torch.zeros(0, dtype=torch.int64))
+    assert logps.shape == (0,) and logps.dtype == torch.float32
+    logps.sum().backward()
+    assert hidden.grad is not None and hidden.grad.shape == (0, 16)
+    for parameter in scoring.parameters():
+        assert parameter.grad is not None and not parameter.grad.any()
+
+
+def test_logits_far_from_zero_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """exp(90) is beyond float32: the running sum must keep its largest logit apart."""
+    narrow_slices(monkeypatch, 10)
+    linear = nn.Linear(16, VOCAB)
+    hidden, targets = 300 * torch.randn(11, 16), torch.randint(VOCAB, (11,))
+    expected = linear(hidden).log_softmax(-1)[torch.arange(11), targets]
+    assert expected.min() < -200
+    found = ScoringHead.take_over(linear)(hidden, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_bf16_head_sums_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log-probabilities come as float32, and many chunks round the weight's gradient once, not once per chunk."""
+    """Weights and hidden states are bf16, every sum is float32: far nearer to the truth than logits rounded to bf16."""
     rows, width = 512, 16
+    narrow_slices(monkeypatch, 10)
     hidden = torch.randn(rows, width, dtype=torch.bfloat16)
     targets = torch.randint(VOCAB, (rows,))
-    gradients = {}
-    for chunk in (1, rows):
-        torch.manual_seed(0)
-        scoring = ScoringHead.take_over(nn.Linear(width, VOCAB, dtype=torch.bfloat16))
-        monkeypatch.setattr(head, "CHUNK_LOGITS", chunk * VOCAB)
-        logps = scoring(hidden, targets)
-        assert logps.dtype == torch.float32
-        logps.sum().backward()
-        gradients[chunk] = scoring.weight.grad.double()
-        exact = nn.Linear(width, VOCAB).double()
-        exact.load_state_dict({name: value.double() for name, value in scoring.state_dict().items()})
+    scoring = ScoringHead.take_over(nn.Linear(width, VOCAB, dtype=torch.bfloat16))
+    logps = scoring(hidden, targets)
+    assert logps.dtype == torch.float32
+    logps.sum().backward()
+    exact = nn.Linear(width, VOCAB).double()
+    exact.load_state_dict({name: value.double() for name, value in scoring.state_dict().items()})
     true_logps = exact(hidden.double()).log_softmax(-1)[torch.arange(rows), targets]
     true_logps.sum().backward()
-    true = exact.weight.grad
-    assert ((logps - true_logps).abs().mean() / true_logps.abs().mean()) < 5e-3
-    for gradient in gradients.values():
-        assert (gradient - true).norm() / true.norm() < 1e-2
+    torch.testing.assert_close(logps.double(), true_logps, rtol=1e-5, atol=1e-5)
+    for parameter, true in zip(scoring.parameters(), exact.parameters(), strict=True):
+        assert parameter.grad is not None and true.grad is not None
+        assert parameter.grad.dtype == torch.bfloat16
+        assert (parameter.grad - true.grad).norm() / true.grad.norm() < 3e-3  # rounded once: half of 2**-8 at most
 
 
 @pytest.mark.parametrize("name", ["qwen2, tied", "llama, untied"])

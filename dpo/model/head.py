@@ -5,9 +5,9 @@ float32. Here they exist for one slice of the vocabulary at a time, in forward a
 the forward of the module that owns the weight: under ZeRO-3 the weight is whole only there.
 
 Why no library's: torch.nn.functional.linear_cross_entropy (2.13) and liger-kernel's (0.8.5) are exact and defer the
-gradient to backward for reduction="none", as DPO needs, but both chunk over tokens, so that every chunk reads the whole
-weight and adds to its whole gradient: on 2 CPU cores torch's took 3 times as long as this for [S, D, V] = [2000, 512,
-32000] and 20 times for [2000, 128, 152000]. Both save a detached weight, which under ZeRO-3 keeps the gathered one alive
+gradient to backward for reduction="none", as DPO needs, but both chunk over tokens: every chunk reads the whole weight
+and adds to its whole gradient. On 2 CPU cores torch's took 3 times as long as this for [S, D, V] = [2000, 512, 32000]
+and 20 times for [2000, 128, 152000]. Both save a detached weight, which under ZeRO-3 keeps the gathered one alive
 between forward and backward. torch's rounds log-probabilities of bf16 inputs to bf16 and knows no soft cap; liger's
 rounds the logits to bf16 and needs a GPU.
 

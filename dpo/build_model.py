@@ -14,7 +14,10 @@ from dpo.distributed.placement import Placement, shape
 from dpo.distributed.plain import PlainEngine
 from dpo.distributed.world import World
 from dpo.errors import ModelError
+from dpo.model.activations import checkpoint_layers
 from dpo.model.adapter import add_lora
+from dpo.model.compiled import compile_layers
+from dpo.model.kernels import use_kernels
 from dpo.model.load import load_causal_lm, without_dropout
 from dpo.model.reference import AdapterOffReference, FrozenReference, NoReference
 from dpo.model.scorer import Scorer, choose_layout
@@ -36,6 +39,7 @@ class Policy:
 
 def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy:
     causal_lm = _load(source, "policy", world)
+    use_kernels(causal_lm, config.model.kernels)
     layout, why = choose_layout(causal_lm, config.layout)
     if why:
         if world.sequence is not None:
@@ -45,13 +49,15 @@ def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy
         log.info("layout=padded: %s", why)
     if not config.model.dropout:
         without_dropout(causal_lm)
-    if config.model.gradient_checkpointing:
-        causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.gradient_checkpointing != "none":
+        checkpoint_layers(causal_lm, config.model.gradient_checkpointing)
     adapted = None
     if isinstance(config.adapter, LoraAdapterConfig):
         torch.manual_seed(config.seed)  # the same first adapter on every worker
         adapted = add_lora(causal_lm, config.adapter)
-    scorer = Scorer(causal_lm, layout, world.sequence).train()
+    if config.model.compile:
+        compile_layers(causal_lm)
+    scorer = Scorer(causal_lm, layout, world.sequence, config.model.activation_offload).train()
     trained = sum(shape(p).numel() for p in scorer.parameters() if p.requires_grad)
     total = sum(shape(p).numel() for p in scorer.parameters())
     log.info(
@@ -70,7 +76,11 @@ def build_reference(config: RunConfig, policy: Policy, source: ModelSource, worl
     if config.reference.kind == "adapter_off":
         return AdapterOffReference(policy.scorer, policy.adapted)
     own = reference_source(config.reference, source)
-    frozen: nn.Module = Scorer(_load(own, "reference", world), policy.layout, world.sequence)
+    causal_lm = _load(own, "reference", world)
+    use_kernels(causal_lm, config.model.kernels)  # as the policy's, or their first log-probabilities would differ
+    if config.model.compile and not world.zero:  # a frozen model under DeepSpeed is always sharded
+        compile_layers(causal_lm)
+    frozen: nn.Module = Scorer(causal_lm, policy.layout, world.sequence)
     frozen.requires_grad_(False)
     if world.zero:
         from dpo.distributed.zero import shard_frozen

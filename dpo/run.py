@@ -12,7 +12,7 @@ from dpo import closing
 from dpo.build_data import Text, build_data, build_text
 from dpo.build_model import Policy, build_engine, build_policy, build_reference
 from dpo.checkpoint import Checkpoints, read_manifest, restore
-from dpo.config.checks import check
+from dpo.config.checks import check, check_device
 from dpo.config.compose import Composed, as_dict
 from dpo.config.derive import derive
 from dpo.config.identity import run_name
@@ -25,14 +25,14 @@ from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
 from dpo.distributed.world import World, start_world
-from dpo.errors import ConfigError, UserError
+from dpo.errors import UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
 from dpo.log import quiet_model_loading
 from dpo.loss import Loss
 from dpo.memory import lasting_objects
-from dpo.model import attention, ulysses
+from dpo.model import attention, kernels, ulysses
 from dpo.model.source import ModelSource, policy_source
 from dpo.preempt import StopRequest
 from dpo.progress import Progress
@@ -94,7 +94,8 @@ class Run:
     stop: StopRequest
 
     def go(self) -> None:
-        self._require_precision()
+        device = self.world.device.type
+        check_device(self.config, device, kernels.missing(self.config.model.kernels, device))
         log.info("run: %s", self.folder.path)
         checkpoint = open_folder(self.config, self.folder, self.checkpoints)
         self.stop.install()
@@ -241,10 +242,6 @@ class Run:
             [row for row in read_metrics(self.folder.metrics) if row["split"] == "eval"] if self.world.is_main else []
         )
         return {f"final/{k}": v for row in rows for k, v in row.items() if k not in ("step", "split")}
-
-    def _require_precision(self) -> None:
-        if self.config.precision == "fp16" and self.world.device.type == "cpu":
-            raise ConfigError(["precision=fp16 needs a GPU: on a CPU use precision=fp32, or bf16"])
 
 
 def _overview(trainer: Trainer) -> str:

@@ -14,9 +14,10 @@ from dpo.metrics import StepStats
 from dpo.model.scorer import Scorer, own_logps
 from dpo.step import Reference, measure
 
-# |first loss - closed form|. The same weights in the same type through the same kernels give zero; half precision
-# leaves room for kernels that are not deterministic.
-FIRST_LOSS = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 1e-2}
+# |first loss - closed form|. The same weights in the same type through the same kernels give zero; with model.compile
+# only the policy is compiled under DeepSpeed (1e-6 off in the demo), and half precision leaves room for kernels that
+# are not deterministic.
+FIRST_LOSS = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}
 # Mean difference per token between our log-probabilities and those of the model's own forward: other kernels, other
 # order of summation.
 OWN_FORWARD = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 2e-2}

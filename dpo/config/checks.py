@@ -22,6 +22,24 @@ def check(config: RunConfig) -> None:
         raise ConfigError(problems)
 
 
+def check_device(config: RunConfig, device: str, missing: list[str]) -> None:
+    """What a configuration asks of the hardware, known once the workers have joined; `missing`: other problems found.
+
+    Raises:
+        ConfigError: a setting that needs a GPU on a machine without.
+    """
+    problems = list(missing)
+    if config.precision == "fp16" and device == "cpu":
+        problems.append("precision=fp16 needs a GPU: on a CPU use precision=fp32, or bf16")
+    if config.model.activation_offload and device == "cpu":
+        problems.append(
+            "model.activation_offload=true moves activations from a GPU to the host, and this run has no GPU: set it "
+            "to false, or keep fewer with model.gradient_checkpointing=full"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
 def _ranges(section: Any, prefix: str = "") -> list[str]:
     """Hold every field to the choices and ranges that its schema states."""
     problems = []
@@ -58,6 +76,20 @@ def _model_and_data(config: RunConfig) -> list[str]:
         problems.append(f"model.build={model.build}: the only model built in code is tiny")
     if model.build and model.revision:
         problems.append("model.revision has no meaning for a model built in code: remove it or set model.path")
+    if model.compile and config.zero.stage == 3:
+        problems.append(
+            f"model.compile=true with zero={config.zero.name}: DeepSpeed gathers every weight by itself, which breaks "
+            "a layer into pieces too small to gain: zero=zero2 (or zero1, off), or model.compile=false"
+        )
+    if model.compile and config.zero.sequence_parallel > 1:
+        problems.append(
+            f"model.compile=true with zero.sequence_parallel={config.zero.sequence_parallel}: the exchange between "
+            "workers in every attention cannot be compiled: set one of them to its default (false, 1)"
+        )
+    if model.compile and model.gradient_checkpointing == "selective":
+        problems.append(
+            "model.compile=true hides from model.gradient_checkpointing=selective what to keep: set it to full or none"
+        )
     if data.path in (None, "???") and not data.demo:
         problems.append("data.path is not set: give a file or a hub name (or data=demo for the built-in pairs)")
     if data.path and data.demo:

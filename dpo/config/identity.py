@@ -10,7 +10,14 @@ from dpo.config.schema import RunConfig
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
 ELSEWHERE = ("name", "resume", "output_dir", "track", "checkpoint", "zero", "guard")
-SAME_NUMBERS = ("optim.micro_batch_tokens", "optim.micro_batch_pairs", "model.gradient_checkpointing")
+SAME_NUMBERS = (
+    "optim.micro_batch_tokens",
+    "optim.micro_batch_pairs",
+    "model.gradient_checkpointing",
+    "model.activation_offload",
+    "model.kernels",
+    "model.compile",
+)
 MAY_CHANGE = ("optim.epochs", "optim.max_steps")  # and how a run is watched: eval.*, but not what is held out
 HEAD_BYTES = 2**20
 

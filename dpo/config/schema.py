@@ -26,7 +26,11 @@ class ModelConfig:
     revision: str | None = None  # hub branch, tag or commit
     build: str | None = None  # name of a model built in code with random weights: "tiny"
     chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
-    gradient_checkpointing: bool = False  # recompute activations in backward: slower, far less memory
+    # Kept of a layer for backward: none: all | selective: its input and its attention | full: its input alone.
+    gradient_checkpointing: str = one_of("none", "none", "selective", "full")
+    activation_offload: bool = False  # what is kept waits in the host's memory: saved tensors of 1 MiB and more
+    kernels: str = one_of("none", "none", "liger", "hub")  # fused norms, rotary embeddings and SwiGLU; GPU only
+    compile: bool = False  # torch.compile of the repeated layers: minutes at the start, faster steps
     dropout: bool = False  # keep the base model's own dropout in training
     trust_remote_code: bool = False  # run Python code that comes with the model
     eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn

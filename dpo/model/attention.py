@@ -99,6 +99,7 @@ def _one_call(
     return out[None]
 
 
+@torch.compiler.disable  # a loop over segments: every number of them would be a graph of its own
 def _per_segment(
     query: Tensor, key: Tensor, value: Tensor, segments: Segments, options: tuple[float | None, float, int | None]
 ) -> Tensor:

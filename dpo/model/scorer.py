@@ -1,7 +1,7 @@
 """Batch -> summed log-probability of every response: the module that the distributed engines wrap."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from dpo.data.batch import Batch
 from dpo.distributed.sequence import SequenceGroup
 from dpo.errors import ModelError
 from dpo.model import attention, ulysses
+from dpo.model.activations import Offload
+from dpo.model.compiled import uncompiled
 from dpo.model.head import ScoringHead
 
 
@@ -22,7 +24,9 @@ class Scorer(nn.Module):
     beyond the scorer notices.
     """
 
-    def __init__(self, causal_lm: PreTrainedModel, layout: str, sequence: SequenceGroup | None = None):
+    def __init__(
+        self, causal_lm: PreTrainedModel, layout: str, sequence: SequenceGroup | None = None, offload: bool = False
+    ):
         super().__init__()
         head = causal_lm.get_output_embeddings()
         if not isinstance(head, nn.Linear):
@@ -35,6 +39,7 @@ class Scorer(nn.Module):
         )
         self.causal_lm = causal_lm
         self.layout, self.sequence = layout, sequence
+        self.offload = offload  # activations wait for backward in the host's memory
         self._own_attention = causal_lm.config._attn_implementation
         self._use_layout_attention()
 
@@ -49,7 +54,8 @@ class Scorer(nn.Module):
         self.causal_lm.eval()
         self.causal_lm.set_attn_implementation(self._own_attention)
         try:
-            yield self.causal_lm
+            with uncompiled(self.causal_lm):
+                yield self.causal_lm
         finally:
             self.causal_lm.train(training)
             self._use_layout_attention()
@@ -62,7 +68,8 @@ class Scorer(nn.Module):
                 inputs["sequence"] = self.sequence
         else:  # padded on the right: positions are the model's own, and models without positions work too
             inputs = {"attention_mask": batch.mask}
-        hidden = self.causal_lm.base_model(input_ids=batch.ids, use_cache=False, **inputs).last_hidden_state
+        with Offload() if self.offload else nullcontext():
+            hidden = self.causal_lm.base_model(input_ids=batch.ids, use_cache=False, **inputs).last_hidden_state
         scored = hidden.flatten(0, 1).index_select(0, batch.scored)
         per_token = self.causal_lm.get_output_embeddings()(scored, batch.targets)
         logps = per_token.new_zeros(len(batch.tokens)).index_add(0, batch.response, per_token)

@@ -41,7 +41,7 @@ def test_lora_and_checkpointing(zero: str, tmp_path: Path) -> None:
     lora = (*TWENTY, "adapter=lora", "optim.lr=1e-3")
     expected = train(1, *lora, "zero=off", "name=one", cwd=tmp_path)
     assert min(row["loss"] for row in expected.train) < 0.6
-    settings = (f"zero={zero}", SHARED, "model.gradient_checkpointing=true", "optim.micro_batch_pairs=5")
+    settings = (f"zero={zero}", SHARED, "model.gradient_checkpointing=full", "optim.micro_batch_pairs=5")
     assert_same_numbers(train(2, *lora, *settings, "name=two", cwd=tmp_path), expected)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpo.config.checks import check
+from dpo.config.checks import check, check_device
 from dpo.config.compose import choices, compose_run
 from dpo.config.schema import RunConfig
 from dpo.errors import ConfigError
@@ -133,6 +133,18 @@ def test_several_slips_come_in_one_message() -> None:
     assert [text.split(":")[0] for text in found] == ["optim.lrr", "optim.epochs=abc", "adapter.rankk"]
 
 
+def test_what_needs_a_gpu_is_refused_on_a_cpu_all_at_once() -> None:
+    config = composed("precision=fp16", "model.activation_offload=true", "model.kernels=liger")
+    with pytest.raises(ConfigError) as caught:
+        check_device(config, "cpu", ["something else"])
+    assert [p.split()[0] for p in caught.value.problems] == [
+        "something",
+        "precision=fp16",
+        "model.activation_offload=true",
+    ]
+    check_device(config, "cuda", [])
+
+
 def test_several_contradictions_come_in_one_message() -> None:
     slips = ["precision=fp8", "optim.lr=-1", "loss.beta=0", "reference=none", "name=a/b", "resume=gone"]
     found = problems(*slips)
@@ -155,6 +167,9 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["data.max_length=100", "data.max_prompt_length=100"], "data.max_prompt_length=100"),
         (["data.path=x.jsonl", "eval.checker=demo"], "eval.checker=none"),
         (["data.on_bad_row=ignore"], "must be one of error, skip"),
+        (["model.gradient_checkpointing=true"], "must be one of none, selective, full"),
+        (["model.compile=true", "model.gradient_checkpointing=selective"], "full or none"),
+        (["model.compile=true", "zero=zero3"], "zero=zero2"),
         (["track.wandb=maybe"], "must be one of auto, online, offline, off"),
         (["optim.max_steps=0"], "must be at least 1"),
         (["eval.fraction=1.5"], "must be at most 0.9"),

@@ -91,7 +91,10 @@ SAME_RESULT = [
     "guard.self_check=false",
     "optim.micro_batch_tokens=1024",
     "optim.micro_batch_pairs=2",
-    "model.gradient_checkpointing=true",
+    "model.gradient_checkpointing=full",
+    "model.activation_offload=true",
+    "model.kernels=liger",
+    "model.compile=true",
     "resume=never",
 ]
 

@@ -48,6 +48,7 @@ OWNERS = {
     "requests": [],
     "httpx": [],
     "urllib": ["dpo.track"],
+    "liger_kernel": ["dpo.model.kernels"],
     "peft": ["dpo.model.adapter", "dpo.export"],
     "matplotlib": ["dpo.report"],
     "tqdm": ["dpo.progress"],

@@ -31,6 +31,7 @@ from dpo.config.schema import LoraAdapterConfig
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
 from dpo.model import attention, head
+from dpo.model.activations import checkpoint_layers
 from dpo.model.adapter import add_lora
 from dpo.model.head import ScoringHead
 from dpo.model.load import without_dropout
@@ -194,13 +195,14 @@ def test_other_architectures_fall_back_to_padded_and_say_why(name: str) -> None:
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("name", ["qwen2, tied", "llama, untied", "gpt2", "mistral, window of 8"])
-def test_gradient_checkpointing_changes_nothing(name: str, layout: str) -> None:
+@pytest.mark.parametrize("kind", ["full", "selective"])
+def test_gradient_checkpointing_changes_nothing(kind: str, name: str, layout: str) -> None:
     model = random_model(PACKED[name])
     computed: list[int] = []
 
     def prepare(model: PreTrainedModel) -> None:
         without_dropout(model)
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_layers(model, kind)
         mlp = model.base_model.get_submodule("h.0.mlp" if name == "gpt2" else "layers.0.mlp")
         mlp.register_forward_pre_hook(lambda *_: computed.append(1))
 
@@ -209,14 +211,14 @@ def test_gradient_checkpointing_changes_nothing(name: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("checkpointing", ["none", "full", "selective"])
 @pytest.mark.parametrize("name", ["llama, untied", "qwen2, tied", "gpt2"])
-def test_lora_learns_the_same_and_its_base_is_the_reference(name: str, checkpointing: bool, layout: str) -> None:
+def test_lora_learns_the_same_and_its_base_is_the_reference(name: str, checkpointing: str, layout: str) -> None:
     base = random_model(PACKED[name])
     base_logps, _ = truth(base)
     model = copy.deepcopy(base)
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if checkpointing != "none":
+        checkpoint_layers(model, checkpointing)
     adapted = add_lora(model, LoraAdapterConfig(rank=4, alpha=8))
     with torch.no_grad():
         for parameter in model.parameters():

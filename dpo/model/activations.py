@@ -87,10 +87,10 @@ def _worth_keeping(op: Any, args: Any, widest: int) -> bool:
 
 
 def _attention_width(causal_lm: PreTrainedModel) -> int:
-    """Hidden size, or heads times head size where that is more."""
+    """Hidden size, or heads times head size where a model names both and that is more."""
     config = causal_lm.config.get_text_config()
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return max(config.hidden_size, config.num_attention_heads * head_size)
+    heads, head_size = (getattr(config, name, None) or 0 for name in ("num_attention_heads", "head_dim"))
+    return max(config.hidden_size, heads * head_size)
 
 
 class Offload(saved_tensors_hooks):

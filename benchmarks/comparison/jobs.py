@@ -19,7 +19,6 @@ class Job:
 
     model: str  # folder with config, weights, tokenizer
     pairs: str  # JSONL with prompt, chosen, rejected
-    n_pairs: int
     folder: str  # scratch, of this job alone
     precision: str  # fp32 | bf16
     adapter: str = "none"  # none | lora
@@ -30,8 +29,9 @@ class Job:
     epochs: int = 1
     lr: float = 5e-7
     workers: int = 1
+    threads: int = 1  # of each worker, for CPU operations
     settings: dict[str, Any] = field(default_factory=dict)  # the side's own
-    candidates: list[dict[str, Any]] = field(default_factory=list)  # a search tries these settings in turn
+    batch_sizes: list[int] = field(default_factory=list)  # TRL: search among these instead of measuring `settings`
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,13 +39,14 @@ class Measured:
     """What a worker answers. Times are wall clock, without loading, compiling and saving."""
 
     seconds: float  # of the measured epochs
-    reference_seconds: float | None  # of the pass over all pairs before training; null: there was none
+    reference_seconds: float | None  # for one epoch's pairs, before or within `seconds`; null: not seen apart
     baseline_gib: float  # held after the imports
     peak_gib: float
     computed_tokens: int  # of one epoch, padding included
     inputs: str  # digest of every pair's token ids, in any order
     loss: float | None = None  # of the first step
     chosen_logps: float | None = None  # mean over its pairs, nats
+    overhead: float | None = None  # share of `seconds` outside model and optimizer; null where it cannot be seen
 
 
 class WorkerError(RuntimeError):
@@ -69,7 +70,7 @@ def run_worker(module: str, job: Job, launcher: list[str] | None = None) -> Any:
     start = launcher or [sys.executable]
     command = [*start, "-m", f"comparison.{module}", str(folder / "job.json")]
     ended = subprocess.run(
-        command, env=_environment(folder, job.workers), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=_environment(folder, job.threads), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     answer = folder / "answer.json"
     if ended.returncode or not answer.exists():
@@ -88,16 +89,18 @@ def answer(job: Job, value: Any) -> None:
         Path(job.folder, "answer.json").write_text(json.dumps(value))
 
 
-def _environment(folder: Path, workers: int) -> dict[str, str]:
+def _environment(folder: Path, threads: int) -> dict[str, str]:
     """Offline, without what a launcher around this process has set, and with caches of the job's own: nothing that one
     measurement computed helps the next."""
     foreign = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    kept = {k: v for k, v in os.environ.items() if k not in foreign and not k.startswith(("ACCELERATE_", "TORCHELASTIC"))}
+    kept = {
+        k: v for k, v in os.environ.items() if k not in foreign and not k.startswith(("ACCELERATE_", "TORCHELASTIC"))
+    }
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)),
+        "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(folder / "datasets"),
         "WANDB_MODE": "disabled",

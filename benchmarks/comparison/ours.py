@@ -2,14 +2,16 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
 from comparison import memory
 from comparison.jobs import Job, Measured, answer, digest, read_job
 from dpo.config.compose import compose_run
-from dpo.data.collate import collate
+from dpo.data.loader import Loader, PreparedStep
 from dpo.run import run
 from dpo.trainer import Trainer
 
@@ -21,29 +23,71 @@ class LastStepDone(BaseException):
 
 @dataclass(kw_only=True, slots=True)
 class Clock:
-    """Stands in for `Trainer.train` and looks at the clock between its steps."""
+    """Looks at the trainer between its steps."""
 
     job: Job
-    start: float = 0.0
-    first: dict[str, float] = field(default_factory=dict)  # means of the first step
-    end: float = 0.0
     trainer: Trainer | None = None
+    first: dict[str, float] = field(default_factory=dict)  # means of the first step
+    start: float = 0.0
+    end: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)  # seconds inside the engine and the reference
+    computed: dict[int, int] = field(default_factory=dict)  # tokens of every step, padding included
 
     def watch(self) -> None:
-        train = Trainer.train
+        """Put the clock around the trainer's steps."""
+        train, prepare = Trainer.train, Loader.step
 
         def timed(trainer: Trainer) -> None:
-            steps_per_epoch = trainer.total_steps // (self.job.warmup_epochs + self.job.epochs)
-            if trainer.done.step == self.job.warmup_epochs * steps_per_epoch:
-                self.start = now()
+            self._before(trainer)
             train(trainer)
-            if trainer.done.step == 1:
-                self.first = trainer.window.stats.record(trainer.loss)
-            if trainer.done.step == trainer.total_steps:
-                self.end, self.trainer = now(), trainer
-                raise LastStepDone
+            self._after(trainer)
 
-        Trainer.train = timed  # type: ignore[method-assign]
+        def counted(loader: Loader, step: int) -> PreparedStep:
+            prepared = prepare(loader, step)
+            self.computed[step] = sum(batch.ids.numel() for batch in prepared.batches)
+            return prepared
+
+        Trainer.train, Loader.step = timed, counted  # type: ignore[method-assign]
+
+    def _before(self, trainer: Trainer) -> None:
+        if self.trainer is None:
+            self.trainer = trainer
+            if trainer.world.device.type == "cpu":  # on a GPU these calls return before their work is done
+                trainer.engine = Inside(trainer.engine, self.spent, "engine", "forward", "backward", "step")
+                trainer.reference = Inside(trainer.reference, self.spent, "reference", "logps")
+        steps_per_epoch = trainer.total_steps // (self.job.warmup_epochs + self.job.epochs)
+        if trainer.done.step == self.job.warmup_epochs * steps_per_epoch:
+            self.spent |= dict.fromkeys(self.spent, 0.0)
+            self.start = now()
+
+    def _after(self, trainer: Trainer) -> None:
+        if trainer.done.step == 1:
+            self.first = trainer.window.stats.record(trainer.loss)
+        if trainer.done.step == trainer.total_steps:
+            self.end = now()
+            raise LastStepDone
+
+
+class Inside:
+    """Anything, with some of its methods timed."""
+
+    def __init__(self, whole: Any, spent: dict[str, float], role: str, *methods: str):
+        self._whole, self._spent, self._role = whole, spent, role
+        spent[role] = 0.0
+        for name in methods:
+            setattr(self, name, self._timed(getattr(whole, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = method(*args, **kwargs)
+            self._spent[self._role] += time.perf_counter() - start
+            return result
+
+        return call
 
 
 def now() -> float:
@@ -90,19 +134,20 @@ def overrides(job: Job) -> list[str]:
 
 
 def measured(clock: Clock, baseline: float) -> Measured:
-    trainer = clock.trainer
+    trainer, seconds = clock.trainer, clock.end - clock.start
     assert trainer is not None
-    groups = trainer.plan.groups
-    rows = [row for step in range(len(trainer.plan._epoch_batches(0))) for row in trainer.rows(trainer.plan.step(step))]
+    groups = trainer.loader.plan.groups
+    spent = clock.spent
     return Measured(
-        seconds=clock.end - clock.start,
-        reference_seconds=None,
+        seconds=seconds,
+        reference_seconds=spent["reference"] / clock.job.epochs if spent else None,
         baseline_gib=baseline,
         peak_gib=memory.peak_gib(),
-        computed_tokens=sum(collate([groups[g] for g in row], trainer.micro.layout).ids.numel() for row in rows),
+        computed_tokens=sum(clock.computed.values()) // (clock.job.warmup_epochs + clock.job.epochs),
         inputs=digest((g.prompt_ids, g.responses[c], g.responses[r]) for g in groups for c, r in g.pairs),
         loss=clock.first["loss"],
         chosen_logps=clock.first["logps/chosen"],
+        overhead=1 - sum(spent.values()) / seconds if spent else None,
     )
 
 

@@ -1,6 +1,9 @@
 """Real preference pairs: lengths and shared beginnings as a real tokenizer makes them, words of the benchmark's own."""
 
+import random
 from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from comparison.words import END_ID, FIRST_WORD, WordPair
 from dpo.config.schema import DataConfig
@@ -10,7 +13,6 @@ from dpo.data.template import choose_template
 from dpo.data.tokenize import tokenize_pairs
 from dpo.errors import DataError
 from dpo.model.tiny import build_tiny_tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 LONGEST = 2048  # tokens of prompt + answer; longer pairs are left out for both trainers
 
@@ -25,7 +27,8 @@ def real_pairs(folder: Path, n_pairs: int, vocabulary: int) -> list[WordPair]:
     fitting = sorted((p for p in _as_words(found, vocabulary) if p.longest <= LONGEST), key=lambda p: p.content)
     if len(fitting) < n_pairs:
         raise FileNotFoundError(f"{folder / 'pref'} holds {len(fitting)} readable pairs, {n_pairs} are wanted")
-    return [fitting[int((i + 0.5) * len(fitting) / n_pairs)] for i in range(n_pairs)]
+    chosen = [fitting[int((i + 0.5) * len(fitting) / n_pairs)] for i in range(n_pairs)]
+    return random.Random(0).sample(chosen, n_pairs)  # in random order
 
 
 def _tokenized(file: Path, folder: Path) -> list[TokenizedPair]:

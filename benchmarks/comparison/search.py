@@ -41,4 +41,4 @@ def best(tried: list[Tried]) -> Tried:
         raise ValueError(f"none of TRL's settings fits: {[t.get('why') for t in tried]}")
     fastest = min(t["measured"]["seconds"] for t in done)
     alike = [t for t in done if t["measured"]["seconds"] <= ALIKE * fastest]
-    return min(alike, key=lambda t: t["measured"]["peak_gib"])
+    return min(alike, key=lambda t: t["measured"]["peak_gib"] - t["measured"]["baseline_gib"])

@@ -71,9 +71,7 @@ SHAPES = {
         tied=False,
         adapter="lora",
     ),
-    "7b": Shape(
-        vocabulary=152_064, hidden=3584, layers=28, heads=28, kv_heads=4, intermediate=18944, tied=False
-    ),
+    "7b": Shape(vocabulary=152_064, hidden=3584, layers=28, heads=28, kv_heads=4, intermediate=18944, tied=False),
     "tiny": Shape(vocabulary=256, hidden=64, layers=2, heads=4, kv_heads=2, intermediate=128),  # for tests
 }
 

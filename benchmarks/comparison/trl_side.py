@@ -1,7 +1,8 @@
 """Worker: TRL's DPOTrainer trains. The only file that imports TRL."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from trl import DPOConfig, DPOTrainer
 
 from comparison import memory
 from comparison.jobs import Job, Measured, answer, digest, read_job
+from comparison.search import climb
 
 
 class Clock(TrainerCallback):
@@ -49,17 +51,18 @@ def now() -> float:
 
 def main() -> None:
     job = read_job()
-    if not job.candidates:
+    if not job.batch_sizes:
         answer(job, asdict(train(job)))
         return
-    answer(job, [attempt(job, settings) for settings in job.candidates])
+    if torch.cuda.is_available():  # Triton compiles
+        attempt(job, {"batch_size": job.batch_sizes[0], "precompute": True, "checkpointing": False})
+    answer(job, climb(partial(attempt, job), job.batch_sizes))
 
 
 def attempt(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
     """One candidate of a search: its measurement, or why there is none."""
-    job.settings = settings
     try:
-        return {"settings": settings, "measured": asdict(train(job))}
+        return {"settings": settings, "measured": asdict(train(replace(job, settings=settings)))}
     except torch.OutOfMemoryError:
         return {"settings": settings, "measured": None, "why": "out of memory"}
 

@@ -1,0 +1,95 @@
+"""The results as a picture: speed, memory, causes."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+OURS, TRL, INK = "#2a6fdb", "#b8bec9", "#333333"
+CAUSE_COLOURS = {
+    "prompt per pair": ("#0b3c8c", "pairs of a prompt together"),
+    "prompt per answer": ("#2a6fdb", "prompt once"),
+    "padding": ("#5aa9e6", "no padding"),
+    "whole head": ("#7fd1ae", "head on answers only"),
+    "syncs": ("#f2c14e", "fewer syncs"),
+    "reference": ("#f78154", "reference not in the step"),
+    "residual": ("#c9cbd1", "residual"),
+}
+
+
+def draw(results: dict[str, Any], file: Path) -> None:
+    """Write the PNG: a row per case; pairs/s relative to TRL, memory relative to TRL, and what the speed is made of."""
+    found = results["cases"]
+    explained = any("causes" in result for result in found)
+    columns = 3 if explained else 2
+    height = 1.9 + 0.62 * len(found)
+    figure, axes = plt.subplots(
+        1, columns, figsize=(4.6 * columns, height), sharey=True, layout="constrained", squeeze=False
+    )
+    speed, memory = axes[0][:2]
+    _ratios(speed, found, "ratio", "pairs/s, TRL's best setting = 1")
+    _ratios(memory, found, "memory_ratio", "peak memory above imports, TRL = 1")
+    if explained:
+        _causes(axes[0][2], found)
+    speed.set_yticks(range(len(found)), [_label(result) for result in found])
+    speed.invert_yaxis()
+    where = ", ".join(dict.fromkeys(results["gpus"])) or f"{results['processor']}, {results['threads']} threads"
+    versions = results["versions"]
+    figure.suptitle(
+        f"{results['ratio']:.1f}x the pairs per second of TRL {versions.get('trl', '')} in "
+        f"{results['memory_ratio']:.2f}x the memory (geometric means)",
+        fontsize=13,
+        color=INK,
+    )
+    figure.supxlabel(f"{where}; {results['date']}; torch {versions['torch']}", fontsize=8, color="#777777")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def _label(result: dict[str, Any]) -> str:
+    prompt, chosen, rejected = result["median_tokens"]
+    return f"{result['profile']}\n{result['shape']}, {prompt:.0f}/{chosen:.0f}/{rejected:.0f}"
+
+
+def _ratios(axes: Axes, found: list[dict[str, Any]], key: str, title: str) -> None:
+    values = [result[key] for result in found]
+    axes.barh(range(len(found)), values, height=0.55, color=OURS)
+    axes.axvline(1, color=INK, linewidth=1, linestyle=":")
+    axes.set_xlim(0, 1.18 * max(*values, 1.0))
+    for i, value in enumerate(values):
+        axes.text(value, i, f" {value:.2f}x", va="center", fontsize=9, color=INK)
+    _plain(axes, title)
+
+
+def _causes(axes: Axes, found: list[dict[str, Any]]) -> None:
+    """Factors side by side on a logarithmic axis, where lengths add up as factors multiply."""
+    labelled = set()
+    for i, result in enumerate(found):
+        left = 1.0
+        for cause in result.get("causes", []):
+            if not cause["counts"] or cause["factor"] <= 1:
+                continue
+            colour, label = CAUSE_COLOURS[cause["cause"]]
+            width = left * (cause["factor"] - 1)
+            axes.barh(i, width, left=left, height=0.55, color=colour, label=None if label in labelled else label)
+            labelled.add(label)
+            if cause["factor"] >= 1.12:
+                axes.text(left + width / 2, i, f"{cause['factor']:.2f}", va="center", ha="center", fontsize=7)
+            left += width
+    axes.set_xscale("log")
+    ticks = [1, 2, 3, 5, 8]
+    axes.set_xticks(ticks, [f"{tick}x" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    _plain(axes, "where the speed comes from (factors multiply)")
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3, frameon=False)
+
+
+def _plain(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False, labelsize=9, colors=INK)

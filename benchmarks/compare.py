@@ -3,10 +3,10 @@
     python benchmarks/compare.py preset=cpu|gpu1|node8 [out=results.json] [profiles=hh,four] [shapes=...] [pairs=...]
                                  [repeats=...] [causes=false] [threads=...] [data=...] [picture=results.png]
 
-Needs `pip install -e ".[bench]"`. TRL runs at its best: precomputed reference, gradient checkpointing and batch size are
-searched first. Every measurement is a process of its own, both sides in turn; medians. Nothing is cut, dropout is off,
-nothing is logged, evaluated or saved. First both sides must give the same loss on the same pairs, and every process must
-have trained on the same token ids. presets, shapes and lengths: benchmarks/comparison/.
+Needs `pip install -e ".[bench]"`. TRL runs at its best: precomputed reference, gradient checkpointing and batch size
+are searched first. Every measurement is a process of its own, both sides in turn; medians. Nothing is cut, dropout
+is off, nothing is logged, evaluated or saved. First both sides must give the same loss on the same pairs, and each
+process must have trained on the same token ids. Presets, shapes and lengths: benchmarks/comparison/.
 """
 
 import json
@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]  # from the checkout, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # from the checkout, installed or not
 
 from comparison import arguments, cases, machine, report
 

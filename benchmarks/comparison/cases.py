@@ -19,7 +19,7 @@ from comparison.shapes import SHAPES, Shape, save_model, save_neighbour
 from comparison.words import WordPair
 
 SAME_LOSS = 1e-4  # float32 sums over other rows, in another order
-LOSS_PAIRS = 2  # of every profile
+LOSS_PAIRS = 4  # of every profile
 
 
 class Disagreement(RuntimeError):

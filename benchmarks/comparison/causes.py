@@ -1,5 +1,5 @@
-"""Worker: where the ratio comes from. This project's own step turns into the usual computation one cause after the other,
-in one process over the same pairs, so that the factors multiply to what these causes explain together.
+"""Worker: where the ratio comes from. This project's own step turns into the usual computation one cause after the
+other, in one process over the same pairs, so that the factors multiply to what these causes explain together.
 
     ours              all pairs of a prompt as [prompt][answer][answer]..., rows filled to a token budget
     prompt per pair   [prompt][chosen][rejected] for every pair

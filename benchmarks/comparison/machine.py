@@ -43,7 +43,7 @@ def processor() -> str:
 
 
 def matrix_rate(size: int = 8192, seconds: float = 1.0) -> float | None:
-    """Operations per second of a bf16 product of two square matrices, the rate that MFU is a share of; None on a CPU."""
+    """Operations per second of bf16 products of square matrices, which MFU is a share of; None on a CPU."""
     if not torch.cuda.is_available():
         return None
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))

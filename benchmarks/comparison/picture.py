@@ -1,5 +1,6 @@
 """The results as a picture: speed, memory, causes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,26 +68,34 @@ def _ratios(axes: Axes, found: list[dict[str, Any]], key: str, title: str) -> No
 
 
 def _causes(axes: Axes, found: list[dict[str, Any]]) -> None:
-    """Factors side by side on a logarithmic axis, where lengths add up as factors multiply."""
-    labelled = set()
+    """Factors side by side on a logarithmic axis, where lengths add up as factors multiply; those below 1 go back."""
+    labelled: set[str] = set()
     for i, result in enumerate(found):
-        left = 1.0
-        for cause in result.get("causes", []):
-            if not cause["counts"] or cause["factor"] <= 1:
-                continue
-            colour, label = CAUSE_COLOURS[cause["cause"]]
-            width = left * (cause["factor"] - 1)
-            axes.barh(i, width, left=left, height=0.55, color=colour, label=None if label in labelled else label)
-            labelled.add(label)
-            if cause["factor"] >= 1.12:
-                axes.text(left + width / 2, i, f"{cause['factor']:.2f}", va="center", ha="center", fontsize=7)
-            left += width
+        at = 1.0
+        counted = [cause for cause in result.get("causes", []) if cause["counts"]]
+        for cause in sorted(counted, key=lambda cause: cause["factor"] < 1):  # the order is kept otherwise
+            _factor(axes, i, at, cause, labelled)
+            at *= cause["factor"]
+        axes.plot([at, at], [i - 0.36, i + 0.36], color=INK, linewidth=1.5)
     axes.set_xscale("log")
-    ticks = [1, 2, 3, 5, 8]
+    highest = axes.get_xlim()[1]
+    axes.set_xlim(1, highest)
+    ticks = [tick for tick in (1, 2, 3, 5, 8, 12, 20) if tick <= highest]
     axes.set_xticks(ticks, [f"{tick}x" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
     _plain(axes, "where the speed comes from (factors multiply)")
     axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3, frameon=False)
+
+
+def _factor(axes: Axes, row: int, at: float, cause: dict[str, Any], labelled: set[str]) -> None:
+    """One factor, from `at` to `at` times the factor."""
+    factor = cause["factor"]
+    colour, label = CAUSE_COLOURS[cause["cause"]]
+    style = {"color": colour} if factor >= 1 else {"facecolor": "#ffffffb0", "edgecolor": colour, "hatch": "////"}
+    axes.barh(row, at * (factor - 1), left=at, height=0.55, label=None if label in labelled else label, **style)
+    labelled.add(label)
+    if abs(math.log(factor)) >= 0.12:  # else there is no room
+        axes.text(at * math.sqrt(factor), row, f"{factor:.2f}", va="center", ha="center", fontsize=7)
 
 
 def _plain(axes: Axes, title: str) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from comparison.words import END_ID, FIRST_WORD, WordPair
 
-# Between the logarithms of two answers' lengths; Tulu, ShareGPT and Alpaca pairs measure 0.45 to 0.78. Independent lengths
-# would overstate what padding costs.
+# Between the logarithms of two answers' lengths; Tulu, ShareGPT and Alpaca pairs measure 0.45 to 0.78. Independent
+# lengths would overstate what padding costs.
 CORRELATION = 0.6
 
 

@@ -103,7 +103,7 @@ def run_case(bench: Bench, case: Case) -> dict[str, Any]:
     shape = SHAPES[case.shape]
     pairs = files.case_pairs(case, shape.vocabulary, bench.data)
     file = files.write(pairs, bench.folder / f"{case.shape}-{case.profile}.jsonl")
-    tried = search(bench, case, pairs[: case.global_batch])
+    tried = search(bench, case, pairs[: case.global_batch // 2])
     trl_settings = best(tried)["settings"]
     own, theirs = measure(bench, case, file, trl_settings)
     require_same_tokens(pairs, *own, *theirs)
@@ -127,7 +127,7 @@ def _sides(pair: WordPair) -> tuple[tuple[int, ...], ...]:
 
 
 def search(bench: Bench, case: Case, some: list[WordPair]) -> list[dict[str, Any]]:
-    """TRL's settings in turn, one step of `some` pairs each."""
+    """TRL's settings in turn, on `some` pairs in one step each."""
     file = files.write(some, bench.folder / f"{case.shape}-{case.profile}-search.jsonl")
     per_worker = len(some) // bench.preset.workers
     sizes = [size for size in bench.preset.batch_sizes if per_worker % size == 0]

@@ -40,6 +40,7 @@ class Preset:
     warmup_epochs: int  # in every process, before the clock starts
     checked: list[str]  # shapes whose loss is compared first
     workers: int = 1
+    scaled: Case | None = None  # what one and two workers are compared on
     longest: int = 16384  # tokens of the longest pair
 
 
@@ -51,15 +52,16 @@ PRESETS = {
     # 2 cores. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
     "cpu": Preset(
         cases=[
-            *_cases("small-head", real=16, hh=32, ultrafeedback=16, four=24, agentic2k=8),
-            *_cases("large-vocabulary", hh=32, ultrafeedback=16),
+            *_cases("small-head", real=12, hh=16, ultrafeedback=8, four=12, agentic2k=4),
+            *_cases("large-vocabulary", hh=16, ultrafeedback=8),
         ],
         precision="fp32",
         micro_batch_tokens=2048,
-        batch_sizes=[1, 2, 4, 8],
+        batch_sizes=[1, 2, 4],
         repeats=3,
         warmup_epochs=0,
         checked=["small-head", "large-vocabulary"],
+        scaled=Case(shape="small-head", profile="ultrafeedback", n_pairs=16),
     ),
     # One GPU of 80 GB or more.
     "gpu1": Preset(

@@ -48,6 +48,11 @@ def case(result: dict[str, Any], say: Say) -> None:
 
 
 def end(results: dict[str, Any], say: Say) -> None:
+    if scaled := results["scaling"]:
+        say(
+            f"\none worker and two, one thread each, {scaled['case']}: {scaled['one']:.2f} and {scaled['two']:.2f} "
+            f"pairs/s, {scaled['ratio']:.2f}x\n"
+        )
     where = ", ".join(results["gpus"]) or f"{results['processor']}, {results['threads']} threads"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     rate = results["matrix_rate"]
@@ -59,7 +64,7 @@ def end(results: dict[str, Any], say: Say) -> None:
 
 
 def _search(tried: list[dict[str, Any]], chosen: dict[str, Any], say: Say) -> None:
-    say("  TRL's settings tried (one step): batch, reference, checkpointing: seconds, GiB\n")
+    say("  TRL's settings tried (half a step): batch, reference, checkpointing: seconds, GiB\n")
     for entry in tried:
         settings, measured = entry["settings"], entry["measured"]
         what = (

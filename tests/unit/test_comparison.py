@@ -2,15 +2,10 @@
 
 import json
 import statistics
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
 from comparison import arguments, cases, pairs, picture, report
 from comparison.causes import every_position
 from comparison.jobs import Measured, digest
@@ -64,7 +59,7 @@ def test_both_trainers_read_the_same_tokens(tmp_path: Path) -> None:
     file = pairs.write(made, tmp_path / "pairs.jsonl")
     tokenizer = word_tokenizer(VOCABULARY)
     read = read_pairs(DataConfig(path=str(file)), 0.0).train
-    ours = [pair for pair in tokenize_pairs(read, tokenizer, choose_template(tokenizer, "raw"))]
+    ours = list(tokenize_pairs(read, tokenizer, choose_template(tokenizer, "raw")))
     assert all(isinstance(pair, TokenizedPair) for pair in ours)
     own = digest((p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in ours if isinstance(p, TokenizedPair))
     # TRL's way: the end token's text is added, prompt and answer are tokenized together and cut at the prompt's length.
@@ -203,6 +198,7 @@ def results() -> dict[str, object]:
     ]
     machine = {"gpus": [], "processor": "CPU", "threads": 2, "date": "2026-01-01", "versions": {"torch": "2"}}
     whole = {"ratio": case["ratio"], "memory_ratio": case["memory_ratio"], "matrix_rate": 1e12, "seconds": 5.0}
+    whole["scaling"] = {"case": "tiny/hh", "one": 2.0, "two": 3.5, "ratio": 1.75}
     return {**machine, "cases": [case], **whole}
 
 
@@ -226,6 +222,7 @@ def test_results_are_printed_and_drawn(results: dict[str, list[dict[str, object]
     report.case(results["cases"][0], lines.append)
     report.end(results, lines.append)
     text = "".join(lines)
+    assert "1.75x" in text
     assert "4.00x" in text and "out of memory" in text and "prompt once for both answers" in text
     json.dumps(results)
     picture.draw(results, tmp_path / "results.png")

@@ -103,7 +103,7 @@ def run_case(bench: Bench, case: Case) -> dict[str, Any]:
     shape = SHAPES[case.shape]
     pairs = files.case_pairs(case, shape.vocabulary, bench.data)
     file = files.write(pairs, bench.folder / f"{case.shape}-{case.profile}.jsonl")
-    tried = search(bench, case, pairs[: case.global_batch // 2])
+    tried = search(bench, case, pairs[: case.global_batch])
     trl_settings = best(tried)["settings"]
     own, theirs = measure(bench, case, file, trl_settings)
     require_same_tokens(pairs, *own, *theirs)
@@ -127,7 +127,7 @@ def _sides(pair: WordPair) -> tuple[tuple[int, ...], ...]:
 
 
 def search(bench: Bench, case: Case, some: list[WordPair]) -> list[dict[str, Any]]:
-    """TRL's settings in turn, on `some` pairs in one step each."""
+    """TRL's settings in turn, on the pairs of one step."""
     file = files.write(some, bench.folder / f"{case.shape}-{case.profile}-search.jsonl")
     per_worker = len(some) // bench.preset.workers
     sizes = [size for size in bench.preset.batch_sizes if per_worker % size == 0]
@@ -156,7 +156,7 @@ def bench_launcher(bench: Bench, module: str) -> list[str] | None:
         origin = find_spec("trl")
         assert origin is not None and origin.origin is not None
         return [*start, "--config_file", str(Path(origin.origin).parent / "accelerate_configs" / "zero3.yaml")]
-    return [*start, "--multi_gpu"]
+    return [*start, *(["--multi_gpu"] if torch.cuda.is_available() else ["--cpu"])]
 
 
 def summary(runs: list[Measured], pairs: list[WordPair], settings: Settings) -> dict[str, Any]:

@@ -134,16 +134,18 @@ def overrides(job: Job) -> list[str]:
 
 
 def measured(clock: Clock, baseline: float) -> Measured:
-    trainer, seconds = clock.trainer, clock.end - clock.start
+    trainer, spent = clock.trainer, clock.spent
     assert trainer is not None
+    mine = [clock.end - clock.start, memory.peak_gib(), float(sum(clock.computed.values()))]
+    everyone = trainer.world.gather(torch.tensor(mine, dtype=torch.float64, device=trainer.world.device))
+    seconds, peak, _ = everyone.amax(0).tolist()
     groups = trainer.loader.plan.groups
-    spent = clock.spent
     return Measured(
         seconds=seconds,
         reference_seconds=spent["reference"] / clock.job.epochs if spent else None,
         baseline_gib=baseline,
-        peak_gib=memory.peak_gib(),
-        computed_tokens=sum(clock.computed.values()) // (clock.job.warmup_epochs + clock.job.epochs),
+        peak_gib=peak,
+        computed_tokens=round(everyone[:, 2].sum().item()) // (clock.job.warmup_epochs + clock.job.epochs),
         inputs=digest((g.prompt_ids, g.responses[c], g.responses[r]) for g in groups for c, r in g.pairs),
         loss=clock.first["loss"],
         chosen_logps=clock.first["logps/chosen"],

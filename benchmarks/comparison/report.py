@@ -64,7 +64,7 @@ def end(results: dict[str, Any], say: Say) -> None:
 
 
 def _search(tried: list[dict[str, Any]], chosen: dict[str, Any], say: Say) -> None:
-    say("  TRL's settings tried (half a step): batch, reference, checkpointing: seconds, GiB\n")
+    say("  TRL's settings tried (one step): batch, reference, checkpointing: seconds, GiB\n")
     for entry in tried:
         settings, measured = entry["settings"], entry["measured"]
         what = (

@@ -76,12 +76,16 @@ def train(job: Job) -> Measured:
     trainer.train()
     log: dict[str, float] = next((row for row in trainer.state.log_history if "logps/chosen" in row), {})
     data = trainer.train_dataset
+    # Of all workers, so that they go on with the same settings in a search.
+    mine = torch.tensor([[clock.end - clock.start, memory.peak_gib(), float(sum(computed))]], dtype=torch.float64)
+    everyone = trainer.accelerator.gather(mine.to(trainer.accelerator.device))
+    seconds, peak, _ = everyone.amax(0).tolist()
     return Measured(
-        seconds=clock.end - clock.start,
+        seconds=seconds,
         reference_seconds=trainer.reference_seconds,
         baseline_gib=baseline,
-        peak_gib=memory.peak_gib(),
-        computed_tokens=sum(computed) // (job.warmup_epochs + job.epochs),
+        peak_gib=peak,
+        computed_tokens=round(everyone[:, 2].sum().item()) // (job.warmup_epochs + job.epochs),
         inputs=digest(zip(data["prompt_ids"], data["chosen_ids"], data["rejected_ids"], strict=True)),
         loss=log.get("loss"),
         chosen_logps=log.get("logps/chosen"),

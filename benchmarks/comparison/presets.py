@@ -56,7 +56,7 @@ PRESETS = {
             *_cases("large-vocabulary", hh=16, ultrafeedback=8),
         ],
         precision="fp32",
-        micro_batch_tokens=2048,
+        micro_batch_tokens=1024,
         batch_sizes=[1, 2, 4],
         repeats=3,
         warmup_epochs=0,

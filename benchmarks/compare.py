@@ -77,7 +77,8 @@ def compare(bench: cases.Bench, with_causes: bool) -> dict[str, Any]:
         except FileNotFoundError as error:
             bench.say(f"\n{case.name}: left out, {error}\n")
             continue
-        if with_causes and bench.preset.workers == 1:
+        explained = bench.preset.explained
+        if with_causes and (explained is None or case.name in explained):
             result["causes"] = cases.explain(bench, case, result)
         report.case(result, bench.say)
         done.append(result)

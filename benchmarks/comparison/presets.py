@@ -39,6 +39,7 @@ class Preset:
     repeats: int  # fresh processes of each side per case
     warmup_epochs: int  # in every process, before the clock starts
     checked: list[str]  # shapes whose loss is compared first
+    explained: list[str] | None = None  # cases whose causes are measured; null: all
     workers: int = 1
     scaled: Case | None = None  # what one and two workers are compared on
     longest: int = 16384  # tokens of the longest pair
@@ -66,15 +67,16 @@ PRESETS = {
     # One GPU of 80 GB or more.
     "gpu1": Preset(
         cases=[
-            *_cases("1.5b", hh=128, ultrafeedback=64, four=96, agentic8k=16),
+            *_cases("1.5b", hh=64, ultrafeedback=32, four=48, agentic8k=8),
             *_cases("7b-lora", ultrafeedback=32),
         ],
         precision="bf16",
         micro_batch_tokens=16384,
-        batch_sizes=[2, 4, 8, 16],
+        batch_sizes=[2, 4, 8],
         repeats=1,
         warmup_epochs=1,
         checked=["1.5b"],
+        explained=["1.5b/ultrafeedback", "1.5b/four"],  # a minute each
     ),
     # 8 GPUs, ZeRO-3 on both sides.
     "node8": Preset(
@@ -85,6 +87,7 @@ PRESETS = {
         repeats=1,
         warmup_epochs=1,
         checked=["1.5b"],
+        explained=[],  # the causes are measured on one worker
         workers=8,
     ),
     # Seconds, for tests.

@@ -93,18 +93,29 @@ def save_model(shape: Shape, folder: Path, dtype: torch.dtype, seed: int = 0) ->
         dtype=dtype,
     )
     torch.manual_seed(seed)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    with torch.device(_device()):
         model = LlamaForCausalLM(config).to(dtype)
-    model.save_pretrained(folder)
-    word_tokenizer(shape.vocabulary).save_pretrained(folder)
+    _save(model, folder)
 
 
 @torch.no_grad()
 def save_neighbour(model: Path, folder: Path, seed: int = 1) -> None:
     """The same model with its weights moved by a tenth of their size: a reference that the policy differs from."""
     torch.manual_seed(seed)
-    neighbour = LlamaForCausalLM.from_pretrained(model)
+    neighbour = LlamaForCausalLM.from_pretrained(model).to(_device())
     for weight in neighbour.parameters():
         weight.mul_(1 + 0.1 * torch.randn_like(weight))
-    neighbour.save_pretrained(folder)
-    word_tokenizer(neighbour.config.vocab_size).save_pretrained(folder)
+    _save(neighbour, folder)
+
+
+def _device() -> str:
+    """Billions of random numbers take a CPU a minute."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _save(model: LlamaForCausalLM, folder: Path) -> None:
+    """With its tokenizer; the GPU's memory is then the workers' again."""
+    model.save_pretrained(folder)
+    word_tokenizer(model.config.vocab_size).save_pretrained(folder)
+    model.to("meta")
+    torch.cuda.empty_cache()  # nothing without a GPU

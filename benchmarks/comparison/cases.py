@@ -35,7 +35,7 @@ class Bench:
     data: Path
     threads: int
     matrix_rate: float | None
-    say: Callable[[str], None] = sys.stdout.write
+    say: Callable[[str], object] = sys.stdout.write
     _numbers: Any = field(init=False, default_factory=count)
 
     def model(self, shape: str) -> Path:
@@ -48,7 +48,7 @@ class Bench:
 
     def job(self, case: Case, file: Path, **changes: Any) -> Job:
         workers = self.preset.workers
-        common = {
+        common: dict[str, Any] = {
             "model": str(self.model(case.shape)),
             "pairs": str(file),
             "folder": str(self.folder / f"job-{next(self._numbers)}"),
@@ -137,7 +137,8 @@ def search(bench: Bench, case: Case, some: list[WordPair]) -> list[dict[str, Any
 
 def measure(bench: Bench, case: Case, file: Path, trl: Settings) -> tuple[list[Measured], list[Measured]]:
     """Both sides in turn, each time in a fresh process."""
-    own, theirs = [], []
+    own: list[Measured] = []
+    theirs: list[Measured] = []
     for _ in range(bench.preset.repeats):
         for module, settings, results in (("trl_side", trl, theirs), ("ours", bench.ours(), own)):
             job = bench.job(case, file, settings=settings)
@@ -203,7 +204,7 @@ def explain(bench: Bench, case: Case, result: dict[str, Any]) -> list[dict[str, 
     seconds: dict[str, float] = run_worker("causes", job)
     names, times = list(seconds), list(seconds.values())
     both = result["trl"]["settings"]["precompute"]
-    causes = [
+    causes: list[dict[str, Any]] = [
         {"cause": name, "factor": after / before, "counts": not (name == "reference" and both)}
         for name, before, after in zip(names[1:], times, times[1:], strict=False)
     ]

@@ -47,7 +47,7 @@ class Clock:
             self.computed[step] = sum(batch.ids.numel() for batch in prepared.batches)
             return prepared
 
-        Trainer.train, Loader.step = timed, counted  # type: ignore[method-assign]
+        Trainer.train, Loader.step = timed, counted  # type: ignore[assignment, method-assign]
 
     def _before(self, trainer: Trainer) -> None:
         if self.trainer is None:

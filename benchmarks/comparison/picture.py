@@ -37,6 +37,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
     _ratios(memory, found, "memory_ratio", "peak memory above imports, TRL = 1")
     if explained:
         _causes(axes[0][2], found)
+        figure.legend(fontsize=8, loc="outside lower right", ncols=len(CAUSE_COLOURS), frameon=False)
     speed.set_yticks(range(len(found)), [_label(result) for result in found])
     speed.invert_yaxis()
     where = ", ".join(dict.fromkeys(results["gpus"])) or f"{results['processor']}, {results['threads']} threads"
@@ -47,7 +48,8 @@ def draw(results: dict[str, Any], file: Path) -> None:
         fontsize=13,
         color=INK,
     )
-    figure.supxlabel(f"{where}; {results['date']}; torch {versions['torch']}", fontsize=8, color="#777777")
+    about = f"{where}; {results['date']}; torch {versions['torch']}"
+    figure.text(0.005, 0.01, about, fontsize=8, color="#777777")
     figure.savefig(file, dpi=150)
     plt.close(figure)
 
@@ -84,7 +86,6 @@ def _causes(axes: Axes, found: list[dict[str, Any]]) -> None:
     axes.set_xticks(ticks, [f"{tick}x" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
     _plain(axes, "where the speed comes from (factors multiply)")
-    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3, frameon=False)
 
 
 def _factor(axes: Axes, row: int, at: float, cause: dict[str, Any], labelled: set[str]) -> None:
@@ -95,7 +96,20 @@ def _factor(axes: Axes, row: int, at: float, cause: dict[str, Any], labelled: se
     axes.barh(row, at * (factor - 1), left=at, height=0.55, label=None if label in labelled else label, **style)
     labelled.add(label)
     if abs(math.log(factor)) >= 0.12:  # else there is no room
-        axes.text(at * math.sqrt(factor), row, f"{factor:.2f}", va="center", ha="center", fontsize=7)
+        axes.text(
+            at * math.sqrt(factor),
+            row,
+            f"{factor:.2f}",
+            va="center",
+            ha="center",
+            fontsize=7,
+            color=_ink(colour, factor),
+        )
+
+
+def _ink(colour: str, factor: float) -> str:
+    """Readable on the bar: white on the dark one."""
+    return "white" if factor >= 1 and colour == CAUSE_COLOURS["prompt per pair"][0] else INK
 
 
 def _plain(axes: Axes, title: str) -> None:

@@ -130,6 +130,7 @@ def restore(checkpoint: Path, engine: Engine, providers: dict[str, Provider]) ->
             with safe_open(file, framework="pt") as state:
                 tensors[part] = state.get_tensor(f"{part}/{name}")
         engine.load_state(name, tensors, manifest["step"])
+    engine.finish_loading()
     for name, provider in providers.items():
         provider.load_state_dict(manifest["providers"][name])
 

@@ -34,6 +34,7 @@ from dpo.loss import Loss
 from dpo.memory import lasting_objects
 from dpo.model import attention, kernels, ulysses
 from dpo.model.source import ModelSource, policy_source
+from dpo.optim import require_packages
 from dpo.preempt import StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
@@ -56,9 +57,11 @@ def run(composed: Composed) -> int:
     check(config)
     for note in [*composed.notes, *derive(config)]:
         log.info("%s", note)
+    require_packages(config.optim)
     source = policy_source(config.model, config.seed)
     text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
-    world = start_world(config.zero, config.optim, config.precision)
+    hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
+    world = start_world(config.zero, config.optim, config.precision, hidden_size)
     sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""
     log.info("workers: %d on %s%s, precision %s", world.size, world.device.type, sharing, world.precision)
     folder = RunFolder(Path(config.output_dir) / run_name(config))

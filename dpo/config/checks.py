@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo.config.schema import LoraAdapterConfig, RunConfig
+from dpo.distributed import sizes
 from dpo.errors import ConfigError
 from dpo.loss import LOSSES
 
@@ -15,6 +16,7 @@ def check(config: RunConfig) -> None:
         *_ranges(config),
         *_model_and_data(config),
         *_reference(config),
+        *_zero(config),
         *_not_yet(config),
         *_names(config),
     ]
@@ -122,6 +124,27 @@ def _reference(config: RunConfig) -> list[str]:
         problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=sharded")
     if kind == "adapter_off" and config.reference.path:
         problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=sharded")
+    return problems
+
+
+def _zero(config: RunConfig) -> list[str]:
+    zero = config.zero
+    settings = zero.deepspeed.get("zero_optimization", {})
+    places = [settings.get(key) or {} for key in ("offload_optimizer", "offload_param")]
+    on_disk = any(place.get("device") == "nvme" for place in places)
+    problems = [
+        f"zero.deepspeed.zero_optimization.{key}=auto: nothing is derived for it, give a number"
+        for key in sizes.unknown(settings)
+    ]
+    if on_disk and not zero.nvme_path:
+        problems.append(f"zero={zero.name} needs zero.nvme_path: a folder on this machine's own SSD")
+    if zero.nvme_path and not on_disk:
+        problems.append(f"zero.nvme_path={zero.nvme_path} has no effect with zero={zero.name}: use zero=zero3_nvme")
+    if config.optim.kind == "adamw_8bit" and places[0].get("device", "none") != "none":
+        problems.append(
+            f"optim=adamw_8bit saves memory of the GPU, but zero={zero.name} keeps the moments elsewhere: use "
+            "optim=adamw, or a zero= without offload"
+        )
     return problems
 
 

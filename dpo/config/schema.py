@@ -111,6 +111,7 @@ class SftLossConfig(LossConfig):
 class OptimConfig:
     """AdamW, its schedule, and how many pairs make one step."""
 
+    kind: str = one_of("adamw", "adamw", "adamw_8bit")  # adamw_8bit: moments in a quarter of the memory
     lr: float | None = number(None, above=0)  # null: 5e-7 for full fine-tuning, 5e-5 for an adapter
     scheduler: str = one_of("cosine", "cosine", "linear", "constant")  # after the warm-up
     warmup_ratio: float = number(0.1, low=0, high=1)  # share of all steps
@@ -134,6 +135,7 @@ class ZeroConfig:
 
     name: str = "auto"
     stage: int | None = number(None, low=0, high=3)  # null: decided by the number of workers; 0: plain torch
+    nvme_path: str | None = None  # folder on a local SSD, for zero=zero3_nvme
     deepspeed: dict[str, Any] = field(default_factory=dict)
     sequence_parallel: int = number(1, low=1)  # workers that share one row, for pairs too long for one; layout=packed
     timeout_seconds: int = number(1800, low=1)  # a worker that is silent for so long ends the run

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from dpo.data.batch import Batch
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
 
 class Engine(Protocol):
     """A trained model over all workers: forward, backward, step, and its state per parameter in float32."""
@@ -35,6 +33,9 @@ class Engine(Protocol):
 
     def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
         """Put back what `state` gave, after `step` optimizer steps. A collective."""
+
+    def finish_loading(self) -> None:
+        """After the last `load_state`: moments take the form that the optimizer keeps them in."""
 
 
 def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

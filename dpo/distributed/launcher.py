@@ -71,7 +71,8 @@ def complete_rendezvous() -> None:
 
 
 def require_compiler() -> None:
-    """DeepSpeed compiles a communication op on its first use on CPU ranks (about 30 s): g++ and ninja must be there."""
+    """DeepSpeed compiles ops on their first use (on CPU ranks one for communication, about 30 s): g++ and ninja must be
+    there."""
     scripts = str(Path(sys.executable).parent)
     if shutil.which("ninja") is None and shutil.which("ninja", path=scripts):
         os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"  # a virtual environment not activated
@@ -84,6 +85,18 @@ def require_compiler() -> None:
     }
     if missing := [tool for tool in cures if not found[tool]]:
         raise EnvironmentProblem(
-            f"DeepSpeed on CPU compiles a communication op on first use and lacks {' and '.join(missing)}: install "
+            f"DeepSpeed compiles an op on first use and lacks {' and '.join(missing)}: install "
             f"{'; '.join(cures[tool] for tool in missing)}. Or train without DeepSpeed: zero=off."
+        )
+
+
+def require_async_io() -> None:
+    """DeepSpeed reaches an SSD through libaio. Raises EnvironmentProblem when its op cannot be built here."""
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    require_compiler()
+    if not AsyncIOBuilder().is_compatible(verbose=False):
+        raise EnvironmentProblem(
+            "zero=zero3_nvme compiles an op against libaio, which is not here: install it (Debian: apt-get install "
+            "libaio-dev), or keep the state in host memory: zero=zero3_offload."
         )

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
-from dpo.distributed.engine import MOMENTS, trained
+from dpo.distributed.engine import trained
 from dpo.distributed.world import World
-from dpo.optim import adamw, parameter_groups
+from dpo.optim import MOMENTS, adamw, parameter_groups, read_moments, set_moments
 
 BUCKET = 2**26  # elements summed in one collective: 256 MiB in float32
 
@@ -53,8 +53,8 @@ class PlainEngine:
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, master in self._masters:
-            moments = self.optimizer.state.get(master, {})
-            parts = {"weight": master.detach(), **{k: moments[k] for k in MOMENTS if k in moments}}
+            moments = read_moments(self.optimizer.state.get(master, {}), master)
+            parts = {"weight": master.detach(), **moments}
             yield name, {key: value.float().cpu() for key, value in parts.items()}
 
     @torch.no_grad()
@@ -64,7 +64,10 @@ class PlainEngine:
         dict(self._parameters)[name].copy_(master)
         if all(k in tensors for k in MOMENTS):
             moments = {k: tensors[k].to(master) for k in MOMENTS}
-            self.optimizer.state[master] = {"step": torch.tensor(float(step)), **moments}
+            set_moments(self.optimizer, master, moments, step)
+
+    def finish_loading(self) -> None:
+        """Every `load_state` has done so for its parameter."""
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.dtype == torch.float32:

@@ -1,5 +1,6 @@
 """The process group of a run: who is here, sums over all, and an end that never turns a good run into a failed one."""
 
+import logging
 import os
 import time
 from contextlib import redirect_stdout
@@ -15,9 +16,11 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from dpo.config.schema import OptimConfig, ZeroConfig
-from dpo.distributed import launcher
+from dpo.distributed import launcher, sizes
 from dpo.distributed.sequence import SequenceGroup
 from dpo.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -108,8 +111,10 @@ class World:
             dist.destroy_process_group()
 
 
-def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
+def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_size: int | None = None) -> World:
     """Join the process group and set up accelerate, with one DeepSpeed plugin for the policy and one for the reference.
+
+    `hidden_size` of the model fills in the sizes that conf/zero leaves as `auto`.
 
     Raises:
         ConfigError: the workers cannot be divided into groups of `zero.sequence_parallel`.
@@ -126,10 +131,13 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str) -> World:
     if stage:
         if on_cpu:
             launcher.require_compiler()
+        if zero.nvme_path:
+            launcher.require_async_io()
         launcher.complete_rendezvous()
+        own = _own_settings(zero, hidden_size, on_cpu)
         plugins = {
-            "policy": _plugin(deepspeed_config(zero, optim, precision)),
-            "reference": _plugin(reference_config(zero, precision)),
+            "policy": _plugin(deepspeed_config(own, optim, precision)),
+            "reference": _plugin(reference_config(own, precision)),
         }
     group = InitProcessGroupKwargs(
         backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=zero.timeout_seconds)
@@ -160,10 +168,22 @@ def _sequence_group(zero: ZeroConfig) -> SequenceGroup | None:
     return SequenceGroup(group)
 
 
-def deepspeed_config(zero: ZeroConfig, optim: OptimConfig, precision: str) -> dict[str, Any]:
-    """DeepSpeed's configuration of the policy: the chosen conf/zero file plus what this trainer itself decides."""
+def _own_settings(zero: ZeroConfig, hidden_size: int | None, on_cpu: bool) -> dict[str, Any]:
+    """The chosen conf/zero file, complete: sizes filled in, memory pinned where there is a GPU to copy it to."""
+    chosen = zero.deepspeed.get("zero_optimization", {})
+    filled = sizes.fill(chosen, hidden_size)
+    if line := sizes.describe(chosen, filled):
+        log.info("zero=%s, for a hidden size of %s: %s", zero.name, hidden_size, line)
+    for key in ("offload_optimizer", "offload_param"):
+        if on_cpu and key in filled:
+            filled[key] = {**filled[key], "pin_memory": False}
+    return {**zero.deepspeed, "zero_optimization": filled}
+
+
+def deepspeed_config(own: dict[str, Any], optim: OptimConfig, precision: str) -> dict[str, Any]:
+    """DeepSpeed's configuration of the policy: the user's `own` settings plus what this trainer itself decides."""
     return {
-        **zero.deepspeed,
+        **own,
         # Boundaries are set by hand and the loss carries its own denominator, so DeepSpeed's own averaging is unused.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -176,9 +196,9 @@ def deepspeed_config(zero: ZeroConfig, optim: OptimConfig, precision: str) -> di
     }
 
 
-def reference_config(zero: ZeroConfig, precision: str) -> dict[str, Any]:
+def reference_config(own: dict[str, Any], precision: str) -> dict[str, Any]:
     """DeepSpeed's configuration of a frozen model. Weights are all it has, and only stage 3 shards weights."""
-    shared = dict(zero.deepspeed.get("zero_optimization", {}))
+    shared = dict(own["zero_optimization"])
     shared.pop("offload_optimizer", None)
     return {
         "zero_optimization": {**shared, "stage": 3},

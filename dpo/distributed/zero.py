@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
-from dpo.distributed.engine import MOMENTS, trained
+from dpo.distributed.engine import trained
 from dpo.distributed.placement import overwrite
 from dpo.distributed.world import World
-from dpo.optim import adamw, parameter_groups
+from dpo.distributed.zero_moments import FlatMoments
+from dpo.optim import MOMENTS, adamw, parameter_groups
 
 
 class ZeroEngine:
@@ -28,7 +29,7 @@ class ZeroEngine:
         optimizer = adamw(parameter_groups(self._parameters, optim.weight_decay), optim)
         world.accelerator.state.select_deepspeed_plugin("policy")
         self.engine, _ = world.accelerator.prepare(scorer, optimizer)
-        self._begin_moments()
+        self._moments = FlatMoments(self.engine.optimizer, optim.kind == "adamw_8bit")
 
     def forward(self, batch: Batch) -> Tensor:
         return self.engine(batch)
@@ -53,23 +54,8 @@ class ZeroEngine:
             parts |= {key: safe_get_full_optimizer_state(p, key) for key in MOMENTS}
             yield name, {k: v.detach().float().cpu() for k, v in parts.items() if v is not None}
 
-    def _begin_moments(self) -> None:
-        """Zero moments from the start, so that a checkpoint's can be put in their place before the first step.
-
-        ZeRO 1 and 2 link a parameter to its part of the flat moments after the step of the first group only
-        (deepspeed 0.19.8, stage_1_and_2.py, `_optimizer_step`): the second group's would never be found.
-        """
-        sharded = self.engine.optimizer
-        flats = [flat for group in sharded.optimizer.param_groups for flat in group["params"]]
-        for flat in getattr(sharded, "fp32_partitioned_groups_flat", flats):  # ZeRO 3 keeps them apart
-            state = sharded.optimizer.state[flat]
-            if not state:
-                state.update({"step": torch.tensor(0.0), **{k: torch.zeros_like(flat) for k in MOMENTS}})
-        if hasattr(sharded, "_lazy_init_hp_params_optimizer_state"):
-            sharded._hp_optimizer_states_linked = False
-            sharded._lazy_init_hp_params_optimizer_state()
-
     def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+        self._moments.begin_loading(step)
         parameter = dict(self._parameters)[name]
         # The master weights do not reach the weights that compute before the next step: set both.
         overwrite(parameter, lambda: tensors["weight"])
@@ -77,8 +63,9 @@ class ZeroEngine:
         for key in MOMENTS:
             if key in tensors:
                 safe_set_full_optimizer_state(parameter, tensors[key].to(self.world.device), key)
-        for state in self.engine.optimizer.optimizer.state.values():
-            state["step"] = torch.tensor(float(step))
+
+    def finish_loading(self) -> None:
+        self._moments.finish_loading()
 
 
 def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:

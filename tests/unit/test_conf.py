@@ -15,6 +15,7 @@ COMPLETED = {
     "data=files": ["data.path=pairs.jsonl"],
     "reference=adapter_off": ["adapter=lora"],
     "reference=none": ["loss=sft"],
+    "zero=zero3_nvme": ["zero.nvme_path=/mnt/ssd"],
 }
 REFUSED = {"reference=cached": "reference=sharded", "adapter=qlora": "adapter=lora"}
 ALL = [f"{group}={choice}" for group, names in choices().items() for choice in names]
@@ -95,7 +96,10 @@ def test_a_named_zero_stage_stays() -> None:
         ("modle=tiny", ["modle", "Did you mean model?", "There are: adapter, "]),
         ("sed=1", ["sed", "Did you mean seed?"]),
         ("loss=sigmod", ["loss=sigmod", "Did you mean sigmoid?", "Choices: sft, sigmoid"]),
-        ("zero=zero4", ["zero=zero4", "Choices: auto, off, zero1, zero2, zero3, zero3_offload"]),
+        (
+            "zero=zero4",
+            ["zero=zero4", "Choices: auto, off, zero1, zero2, zero2_offload, zero3, zero3_nvme, zero3_offload"],
+        ),
         ("optim.lrr=3", ["optim.lrr", "Did you mean optim.lr?", "optim has: "]),
         ("trak.every=2", ["trak.every", "Did you mean track"]),
         ("model.path.x=3", ["model.path.x", "model.path is a single value"]),
@@ -173,6 +177,10 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["track.wandb=maybe"], "must be one of auto, online, offline, off"),
         (["optim.max_steps=0"], "must be at least 1"),
         (["eval.fraction=1.5"], "must be at most 0.9"),
+        (["zero=zero3_nvme"], "zero.nvme_path"),
+        (["zero=zero3", "zero.nvme_path=/mnt/ssd"], "zero=zero3_nvme"),
+        (["optim=adamw_8bit", "zero=zero2_offload"], "optim=adamw"),
+        (["zero=zero3", "zero.deepspeed.zero_optimization.sub_group_size=auto"], "sub_group_size=auto"),
     ],
 )
 def test_a_contradiction_names_the_setting_to_change(overrides: list[str], said: str) -> None:

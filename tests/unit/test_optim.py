@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from dpo.config.schema import OptimConfig
-from dpo.optim import ADAPTER_LR, FULL_LR, adamw, default_lr, learning_rate, parameter_groups
+from dpo.errors import EnvironmentProblem
+from dpo.optim import (
+    ADAPTER_LR,
+    FULL_LR,
+    adamw,
+    default_lr,
+    learning_rate,
+    parameter_groups,
+    require_packages,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -97,3 +106,33 @@ def test_adamw_takes_its_settings_and_decays_one_group() -> None:
     optimizer.step()
     assert matrix.tolist() == [[pytest.approx(0.95)] * 2] * 2
     assert vector.tolist() == [1.0, 1.0]
+
+
+def test_the_fused_step_equals_the_plain_one() -> None:
+    """Over steps whose rate changes, as the schedule does it: within rounding."""
+    torch.manual_seed(0)
+    weights = [torch.randn(64, 33), torch.randn(33)]
+    config = OptimConfig(lr=0.1, weight_decay=0.1)
+    fused = [nn.Parameter(w.clone()) for w in weights]
+    plain = [nn.Parameter(w.clone()) for w in weights]
+    optimizers = (
+        adamw([{"params": fused, "weight_decay": 0.1}], config),
+        torch.optim.AdamW(plain, lr=0.1, weight_decay=0.1, fused=False, foreach=False),
+    )
+    for rate in (1e-3, 3e-3, 1e-3):
+        for p, q in zip(fused, plain, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+    assert optimizers[0].param_groups[0]["fused"]
+    for p, q in zip(fused, plain, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    require_packages(OptimConfig())
+    with pytest.raises(EnvironmentProblem, match="pip install 'bitsandbytes"):
+        require_packages(OptimConfig(kind="adamw_8bit"))

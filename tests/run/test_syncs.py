@@ -1,0 +1,47 @@
+"""The host runs ahead of the device: nothing of ours waits for it within a step but the one agreed flag, and the record
+of a logged step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch import SMALL, worker
+
+pytestmark = pytest.mark.run
+
+STEPS, EVERY = 9, 4  # the first step is not counted; records after steps 4 and 8
+
+
+def counted(n: int, *overrides: str, cwd: Path) -> dict[str, Any]:
+    settings = (*SMALL, f"optim.max_steps={STEPS}", f"track.every={EVERY}", "optim.micro_batch_pairs=2", "name=counted")
+    code, output = worker(n, "syncs.py", *settings, *overrides, cwd=cwd)
+    assert code == 0, output
+    found = json.loads(output.split("FOUND ", 1)[1].splitlines()[0])
+    assert found["micro_batches"] == (STEPS - 1) * 16 // 2 // n
+    return found
+
+
+def assert_only_records(found: dict[str, Any]) -> None:
+    """A record reads a handful of values; two were written. That they are seen shows that the count works."""
+    assert set(found["ours"]) == {"trainer.py:record", "metrics.py:record", "metrics.py:counts"}
+    assert sum(found["ours"].values()) <= 2 * 5
+
+
+def test_one_worker(tmp_path: Path) -> None:
+    found = counted(1, "zero=off", cwd=tmp_path)
+    assert_only_records(found)
+    assert found["collectives"] == {}
+
+
+@pytest.mark.parametrize("zero", ["zero3", pytest.param("off", marks=pytest.mark.slow)])
+def test_two_workers(zero: str, tmp_path: Path) -> None:
+    found = counted(2, f"zero={zero}", cwd=tmp_path)
+    flags = found["ours"].pop("world.py:any")
+    assert flags == STEPS - 2, "one agreed flag per step; that of the last step comes after the count"
+    assert_only_records(found)
+    assert found["collectives"].pop("gather") == 2, "one collective per record"
+    sums = found["collectives"].pop("sum")
+    assert sums == flags + (0 if zero == "zero3" else STEPS - 1), "the flags; gradients once a step, or DeepSpeed's"
+    assert found["collectives"] == {}

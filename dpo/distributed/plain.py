@@ -1,4 +1,5 @@
-"""The engine without DeepSpeed: whole weights on every worker, gradients summed once per step."""
+"""The engine without DeepSpeed: whole weights on every worker, gradients summed once per step, during its last
+backward."""
 
 from collections.abc import Iterator
 
@@ -8,10 +9,9 @@ from torch import Tensor, nn
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.distributed.engine import trained
+from dpo.distributed.gradient_sums import GradientSums
 from dpo.distributed.world import World
 from dpo.optim import MOMENTS, adamw, parameter_groups, read_moments, set_moments
-
-BUCKET = 2**26  # elements summed in one collective: 256 MiB in float32
 
 
 class PlainEngine:
@@ -22,6 +22,8 @@ class PlainEngine:
         self.scorer, self.world, self.max_grad_norm = scorer, world, optim.max_grad_norm
         self._parameters = trained(scorer)
         self._masters = [(name, self._master(p)) for name, p in self._parameters]
+        weights, masters = ([p for _, p in named] for named in (self._parameters, self._masters))
+        self._sums = GradientSums(weights, masters, world) if world.size > 1 else None
         self.optimizer = adamw(parameter_groups(self._masters, optim.weight_decay), optim)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.precision == "fp16")
 
@@ -29,9 +31,12 @@ class PlainEngine:
         return self.scorer(batch)
 
     def backward(self, objective: Tensor, last: bool) -> None:
+        summing = self._sums if last else None
+        if summing:
+            summing.begin()
         self._scaler.scale(objective).backward()
-        if last and self.world.size > 1:
-            self._sum_gradients()
+        if summing:
+            summing.finish()
 
     def step(self, lr: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -81,22 +86,3 @@ class PlainEngine:
 
         parameter.register_post_accumulate_grad_hook(collect)
         return master
-
-    def _sum_gradients(self) -> None:
-        """One collective per bucket of gradients. A parameter that no worker's rows touched has a zero gradient."""
-        bucket: list[Tensor] = []
-        for _, master in self._masters:
-            if master.grad is None:
-                master.grad = torch.zeros_like(master)
-            bucket.append(master.grad)
-            if sum(g.numel() for g in bucket) >= BUCKET:
-                self._sum_bucket(bucket)
-                bucket = []
-        self._sum_bucket(bucket)
-
-    def _sum_bucket(self, bucket: list[Tensor]) -> None:
-        if not bucket:
-            return
-        flat = self.world.sum(torch.cat([g.flatten() for g in bucket]))
-        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-            gradient.copy_(part.view_as(gradient))

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from io import StringIO
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,12 @@ from dpo.errors import ConfigError
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Pending(Protocol):
+    """A collective under way."""
+
+    def wait(self) -> Any: ...
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,6 +83,10 @@ class World:
         if self.sequence_rank > 0:
             values.zero_()
         return self.sum(values)
+
+    def start_sum(self, values: Tensor) -> Pending:
+        """Begin the element-wise sum over all workers; `values` holds it after `wait()`."""
+        return dist.all_reduce(values, async_op=True)
 
     def gather(self, values: Tensor) -> Tensor:
         """[K] of every worker -> [size, K], in one collective."""

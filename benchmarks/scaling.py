@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, default=[8192, 512, 8], help="vocabulary, hidden size, layers")
     parser.add_argument("--zero", default="zero3", help="of the two workers; one worker runs plain torch")
     parser.add_argument("--pairs", type=int, default=32, help="per step")
-    parser.add_argument("--tokens", type=int, default=4096, help="most tokens of one forward pass")
+    parser.add_argument("--tokens", type=int, default=8192, help="most tokens of one forward pass")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING", help="more settings for train.py")

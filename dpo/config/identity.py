@@ -18,7 +18,8 @@ SAME_NUMBERS = (
     "model.kernels",
     "model.compile",
 )
-MAY_CHANGE = ("optim.epochs", "optim.max_steps")  # and how a run is watched: eval.*, but not what is held out
+# In a run that continues; and how it is watched: eval.*, but not what is held out.
+MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")
 HEAD_BYTES = 2**20
 
 

@@ -173,6 +173,12 @@ def test_a_resumed_run_may_not_change_what_it_computes(override: str) -> None:
     assert changes([], [override])
 
 
+def test_a_checkpoint_continues_with_the_other_form_of_moments() -> None:
+    """Checkpoints hold float32 moments whatever the optimizer keeps; the default name still tells the runs apart."""
+    assert changes([], ["optim.kind=adamw_8bit"]) == []
+    assert name("optim.kind=adamw_8bit") != name()
+
+
 def test_differences_read_back_from_the_file_are_none(tmp_path: Path) -> None:
     """config.yaml is what a resume compares with: a round through YAML may not look like a change."""
     before = composed("adapter=lora", "optim.lr=5e-7", "optim.eps=1e-8", "data.limit=10")

@@ -85,7 +85,7 @@ def count_collectives() -> None:
 
 
 COUNTING: list[Any] = []
-train, batches = Trainer.train, Trainer._batches
+train, on_device = Trainer.train, Trainer._on_device
 
 
 def watched(trainer: Trainer) -> None:
@@ -102,12 +102,12 @@ def watched(trainer: Trainer) -> None:
 
 
 def counted_batches(trainer: Trainer, *args: Any) -> Any:
-    for batch in batches(trainer, *args):
+    for batch in on_device(trainer, *args):
         COUNTS.micro_batches += bool(COUNTING)
         yield batch
 
 
-Trainer.train, Trainer._batches = watched, counted_batches  # type: ignore[method-assign]
+Trainer.train, Trainer._on_device = watched, counted_batches  # type: ignore[method-assign]
 count_collectives()
 code = cli.main(sys.argv[1:])
 if launcher.rank() == 0:

@@ -28,7 +28,7 @@ class PromptGroup:
 
     def __post_init__(self) -> None:
         # What the first and the last in lexicographic order share, all share.
-        first, last = min(self.responses), max(self.responses)
+        first, last = min(self.responses, default=[]), max(self.responses, default=[])
         shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
         self.n_common = sum(1 for _ in shared) if len(self.responses) > 1 else 0
 

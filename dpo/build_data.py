@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.schema import ModelConfig, RunConfig
+from dpo.data.batch import PromptGroup
+from dpo.data.group import chosen_alone, group_pairs
+from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
 from dpo.data.template import ChatTemplate, choose_template
 from dpo.data.tokenize import render_marked
 from dpo.errors import DataError, ModelError
+from dpo.loss import Loss
+from dpo.memory import lasting_objects
 from dpo.model.limits import token_limits
 from dpo.model.source import ModelSource
 from dpo.records import RunFolder
@@ -26,6 +31,15 @@ class Text:
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
     model: PretrainedConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class Groups:
+    """What is trained on and what is held out, as the model reads it."""
+
+    train: list[PromptGroup]
+    held_out: list[PromptGroup]
+    supplied: bool  # whether rows bring reference log-probabilities of their own
 
 
 def build_text(config: ModelConfig, source: ModelSource) -> Text:
@@ -64,6 +78,30 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, is_main: bool) 
     _require_known_tokens(sets, text)
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
+
+
+def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
+    """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
+
+    Raises:
+        DataError: rows bring reference log-probabilities that contradict each other or reference=.
+    """
+    together = config.data.group_by_prompt and loss.kind.per == "pair"
+    most = config.optim.global_batch_size if together else 1
+
+    def group(pairs: list[TokenizedPair]) -> list[PromptGroup]:
+        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
+
+    with lasting_objects():
+        train, held_out = group(sets.train), group(sets.held_out)
+    own = next((g for g in (*train, *held_out) if g.reference is not None), None)
+    if own and config.reference.kind in ("sharded", "adapter_off"):
+        raise DataError(
+            f"{own.sources[0]} brings reference log-probabilities (ref_chosen_logps, ref_rejected_logps), but "
+            f"reference={config.reference.kind} computes them in every step: use reference=cached, or "
+            "data.reference_logps=ignore"
+        )
+    return Groups(train=train, held_out=held_out, supplied=own is not None)
 
 
 def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:

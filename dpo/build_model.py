@@ -1,11 +1,10 @@
-"""The model side of a run: policy, reference and engine, built from their settings."""
+"""The model side of a run: policy and engine, built from their settings."""
 
 import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from dpo.config.schema import LoraAdapterConfig, RunConfig
@@ -19,11 +18,9 @@ from dpo.model.adapter import add_lora
 from dpo.model.compiled import compile_layers
 from dpo.model.kernels import use_kernels
 from dpo.model.load import load_causal_lm, without_dropout
-from dpo.model.reference import AdapterOffReference, FrozenReference, NoReference
 from dpo.model.scorer import Scorer, choose_layout
-from dpo.model.source import ModelSource, reference_source
+from dpo.model.source import ModelSource
 from dpo.model.ulysses import require_shareable
-from dpo.step import Reference
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +35,9 @@ class Policy:
 
 
 def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy:
-    causal_lm = _load(source, "policy", world)
+    causal_lm = load(source, "policy", world)
     use_kernels(causal_lm, config.model.kernels)
-    layout, why = choose_layout(causal_lm, config.layout)
-    if why:
-        if world.sequence is not None:
-            raise ModelError(
-                f"zero.sequence_parallel={world.sequence_size} needs layout=packed, but {why}: set it to 1"
-            )
-        log.info("layout=padded: %s", why)
+    layout = layout_of(causal_lm, config.layout, world)
     if not config.model.dropout:
         without_dropout(causal_lm)
     if config.model.gradient_checkpointing != "none":
@@ -70,25 +61,6 @@ def build_policy(config: RunConfig, source: ModelSource, world: World) -> Policy
     return Policy(scorer=scorer, adapted=adapted, layout=layout)
 
 
-def build_reference(config: RunConfig, policy: Policy, source: ModelSource, world: World) -> Reference:
-    if config.reference.kind == "none":
-        return NoReference()
-    if config.reference.kind == "adapter_off":
-        return AdapterOffReference(policy.scorer, policy.adapted)
-    own = reference_source(config.reference, source)
-    causal_lm = _load(own, "reference", world)
-    use_kernels(causal_lm, config.model.kernels)  # as the policy's, or their first log-probabilities would differ
-    if config.model.compile and not world.zero:  # a frozen model under DeepSpeed is always sharded
-        compile_layers(causal_lm)
-    frozen: nn.Module = Scorer(causal_lm, policy.layout, world.sequence)
-    frozen.requires_grad_(False)
-    if world.zero:
-        from dpo.distributed.zero import shard_frozen
-
-        frozen = shard_frozen(frozen, world)
-    return FrozenReference(frozen)
-
-
 def build_engine(config: RunConfig, policy: Policy, world: World) -> Engine:
     if world.zero:
         from dpo.distributed.zero import ZeroEngine
@@ -97,7 +69,20 @@ def build_engine(config: RunConfig, policy: Policy, world: World) -> Engine:
     return PlainEngine(policy.scorer, config.optim, world)
 
 
-def _load(source: ModelSource, role: str, world: World) -> PreTrainedModel:
+def layout_of(causal_lm: PreTrainedModel, wanted: str, world: World) -> str:
+    """Raises ModelError when workers share rows that this model cannot read."""
+    layout, why = choose_layout(causal_lm, wanted)
+    if why:
+        if world.sequence is not None:
+            raise ModelError(
+                f"zero.sequence_parallel={world.sequence_size} needs layout=packed, but {why}: set it to 1"
+            )
+        log.info("layout=padded: %s", why)
+    return layout
+
+
+def load(source: ModelSource, role: str, world: World) -> PreTrainedModel:
+    """Its weights where those of the `role` belong, policy or reference."""
     if world.sequence is not None:
         require_shareable(source.config(), world.sequence_size)  # before minutes of loading
     return load_causal_lm(source, Placement(world, role))

@@ -1,11 +1,13 @@
-"""The command line of train.py: help, printing the composed configuration, and errors as one message."""
+"""The command line: which command, help, printing the composed configuration, and errors as one message."""
 
+import difflib
 import logging
 import signal
 import sys
 import time
 
-from dpo.config.compose import Composed, as_yaml, choices, compose_run
+from dpo.commands import COMMANDS, Command
+from dpo.config.compose import as_yaml, choices, compose_run
 from dpo.distributed import launcher
 from dpo.errors import ConfigError, UserError
 from dpo.log import setup_logging
@@ -15,42 +17,49 @@ log = logging.getLogger(__name__)
 OTHERS_SECONDS = 5.0
 
 HELP = """\
-Trains a causal language model by Direct Preference Optimization.
+python -m dpo <command> [group=choice ...] [group.setting=value ...]
 
-  accelerate launch train.py [group=choice ...] [group.setting=value ...]
+{commands}
 
-  accelerate launch train.py                                          built-in tiny model and demo pairs
-  accelerate launch train.py model.path=my-sft-model data.path=pairs.jsonl
-  accelerate launch train.py model=qwen7b adapter=lora                UltraFeedback, LoRA, one GPU
-  torchrun --nproc_per_node 8 train.py model=qwen7b zero=zero3        the same with any launcher
-
-Groups and their choices:
-{groups}
-
-Top-level settings: name, seed, resume=auto|never|<folder>, output_dir, precision=fp32|bf16|fp16, layout=packed|padded
-
-Options:
-  --help, -h    this text
-  --cfg         print every setting of the composed run with its value, and stop
-
-Every setting is explained in dpo/config/schema.py; the files under conf/ show what each choice sets.
+python -m dpo <command> --help explains one. With several processes: accelerate launch -m dpo <command> ..., or
+torchrun --nproc_per_node 8 -m dpo <command> ...
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line. Returns the exit code: 0 done or stopped on request, 1 failed, 2 wrong configuration."""
+def command_line(arguments: list[str]) -> int:
+    """`python -m dpo ARGUMENTS`. Returns the exit code, see `main`."""
+    is_main = launcher.rank() == 0
+    setup_logging(is_main)
+    if not arguments or arguments[0] in ("--help", "-h"):
+        width = max(len(name) for name in COMMANDS)
+        lines = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS.values()]
+        return _say(HELP.format(commands="\n".join(lines)), is_main)
+    name, *rest = arguments
+    if name in COMMANDS:
+        return main(rest, COMMANDS[name])
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    log.error("%s: no such command.%s Commands: %s", name, meant, ", ".join(COMMANDS))
+    return 2
+
+
+def main(arguments: list[str], command: Command = COMMANDS["train"]) -> int:
+    """Run one command. Returns the exit code: 0 done or stopped on request, 1 failed, 2 wrong configuration."""
     is_main = launcher.rank() == 0
     setup_logging(is_main)
     options = [a for a in arguments if a.startswith("-")]
-    overrides = [a for a in arguments if not a.startswith("-")]
+    words = [a for a in arguments if a not in options and "=" not in a] if command.words else []
+    overrides = [a for a in arguments if a not in options and a not in words]
     try:
         if {"--help", "-h"} & set(options):
-            return _say(_help(), is_main)
+            return _say(_usage(command), is_main)
         _refuse_options(options)
         composed = compose_run(overrides, launcher.world_size())
         if "--cfg" in options:
             return _say(as_yaml(composed.config), is_main)
-        return _train(composed)
+        if command.alone and not is_main:
+            return 0
+        return command.run(composed, words)
     except UserError as error:
         if not is_main:
             # Nearly always all workers meet the same problem; by then the launcher has ended this one. If it has not,
@@ -61,23 +70,16 @@ def main(arguments: list[str]) -> int:
         return 2 if isinstance(error, ConfigError) else 1
 
 
-def _train(composed: Composed) -> int:
-    launcher.refuse_foreign_deepspeed()
-    from dpo.run import run  # torch and transformers load here: seconds that a wrong word need not wait for
-
-    return run(composed)
-
-
 def _say(text: str, is_main: bool) -> int:
     if is_main:
         sys.stdout.write(text)
     return 0
 
 
-def _help() -> str:
+def _usage(command: Command) -> str:
     width = max(len(group) for group in choices())
     lines = [f"  {group:<{width}}  {' | '.join(names)}" for group, names in choices().items()]
-    return HELP.format(groups="\n".join(lines))
+    return command.usage.format(groups="\n".join(lines))
 
 
 def _refuse_options(options: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The errors a user can cause. Each says what was found, what was expected and the setting to change.
 
-They reach the screen as one message without a traceback (see `dpo.run.main`); any other exception is a fault of this
+They reach the screen as one message without a traceback (see `dpo.cli`); any other exception is a fault of this
 program and keeps its traceback.
 """
 
@@ -36,3 +36,7 @@ class SelfCheckError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written, or one that does not belong to this run."""
+
+
+class CacheError(UserError):
+    """Kept reference values that are not there, or more than one where one was asked for."""

@@ -109,7 +109,7 @@ class Progress:
         if done <= 0 or step >= self.total_steps:
             return []
         seconds = (now - self._start_seconds) / done * (self.total_steps - step)
-        return [f"{_clock_time(seconds)} left"]
+        return [f"{clock_time(seconds)} left"]
 
 
 def describe(record: dict[str, Any]) -> list[str]:
@@ -127,7 +127,7 @@ def describe(record: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """h:mm:ss"""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

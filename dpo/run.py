@@ -1,50 +1,43 @@
-"""Assembles a run in one visible order: world -> folder -> data -> model -> reference -> engine -> trainer -> export.
+"""Assembles a run in one visible order: start -> folder -> data -> reference -> model -> engine -> trainer -> export.
 
 Only the assembly (this file and dpo/build_*.py) sees the whole configuration.
 """
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dpo import closing
-from dpo.build_data import Text, build_data, build_text
-from dpo.build_model import Policy, build_engine, build_policy, build_reference
+from dpo.build_data import Groups, Text, build_data, build_groups
+from dpo.build_model import Policy, build_engine, build_policy
+from dpo.build_reference import build_reference, fill_reference
 from dpo.checkpoint import Checkpoints, read_manifest, restore
-from dpo.config.checks import check, check_device
 from dpo.config.compose import Composed, as_dict
-from dpo.config.derive import derive
-from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
-from dpo.data.batch import PromptGroup
-from dpo.data.group import chosen_alone, group_pairs
 from dpo.data.loader import Loader
-from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
-from dpo.distributed.world import World, start_world
+from dpo.distributed.world import World
 from dpo.errors import UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
-from dpo.log import quiet_model_loading
 from dpo.loss import Loss
-from dpo.memory import lasting_objects
-from dpo.model import attention, kernels, ulysses
-from dpo.model.source import ModelSource, policy_source
-from dpo.optim import require_packages
+from dpo.model.source import ModelSource
 from dpo.preempt import StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics, read_status, write_status
 from dpo.run_folder import STOP, open_folder
 from dpo.self_check import SelfCheck
+from dpo.start import start
 from dpo.track import make_tracker
 from dpo.trainer import Every, Trainer
 
 log = logging.getLogger(__name__)
+
+ANOTHER = "another worker was asked to stop"
 
 
 def run(composed: Composed) -> int:
@@ -53,23 +46,13 @@ def run(composed: Composed) -> int:
     Raises:
         UserError: anything the user can cure, before or during training; `status.json` then says failed and why.
     """
-    config = composed.config
-    check(config)
-    for note in [*composed.notes, *derive(config)]:
-        log.info("%s", note)
-    require_packages(config.optim)
-    source = policy_source(config.model, config.seed)
-    text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
-    hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
-    world = start_world(config.zero, config.optim, config.precision, hidden_size)
-    sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""
-    log.info("workers: %d on %s%s, precision %s", world.size, world.device.type, sharing, world.precision)
-    folder = RunFolder(Path(config.output_dir) / run_name(config))
+    began = start(composed)
+    config, world, folder = began.config, began.world, began.folder
     try:
         Run(
             config=config,
-            source=source,
-            text=text,
+            source=began.source,
+            text=began.text,
             world=world,
             folder=folder,
             checkpoints=Checkpoints(folder.checkpoints, config.checkpoint.keep, world),
@@ -97,8 +80,6 @@ class Run:
     stop: StopRequest
 
     def go(self) -> None:
-        device = self.world.device.type
-        check_device(self.config, device, kernels.missing(self.config.model.kernels, device))
         log.info("run: %s", self.folder.path)
         checkpoint = open_folder(self.config, self.folder, self.checkpoints)
         self.stop.install()
@@ -106,21 +87,19 @@ class Run:
             write_status(self.folder, state="running", why="", name=self.folder.name)
         sets = build_data(self.config, self.text, self.folder, self.world.is_main)
         loss = Loss(self.config.loss)
-        with lasting_objects():
-            plan = DataPlan(
-                self._groups(sets.train, loss),
-                seed=self.config.seed,
-                global_batch_size=self.config.optim.global_batch_size,
-            )
+        groups = build_groups(self.config, sets, loss)
+        plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
         if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and self.folder.final.exists():
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
             return self._show(total_steps)
-        trainer, policy = self._assemble(sets, loss, plan, total_steps)
+        if not fill_reference(self.config, self.source, groups, self.world, self.stop):
+            return self._stop_before_training()
+        trainer, policy = self._assemble(sets, groups, loss, plan)
         if checkpoint:
             restore(checkpoint, trainer.engine, {"progress": trainer.done})
         elif self.config.guard.self_check:
-            self._self_check(trainer)
+            self._self_check(trainer, groups.supplied)
         trainer.recorder = self._recorder(trainer)
         log.info("%s", _overview(trainer))
         try:
@@ -130,12 +109,10 @@ class Run:
             raise
         self._end(trainer, policy, outcome)
 
-    def _assemble(self, sets: TokenizedSets, loss: Loss, plan: DataPlan, total_steps: int) -> tuple[Trainer, Policy]:
+    def _assemble(self, sets: TokenizedSets, groups: Groups, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
         """The model side, and the trainer over it."""
         config, world = self.config, self.world
-        quiet_model_loading()
-        attention.register()
-        ulysses.register()
+        total_steps = plan.total_steps(config.optim.epochs, config.optim.max_steps)
         policy = build_policy(config, self.source, world)
         micro = MicroBatches(
             layout=policy.layout,
@@ -151,7 +128,7 @@ class Run:
             plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
         )
         held_out = HeldOut(
-            groups=self._groups(sets.held_out, loss),
+            groups=groups.held_out,
             micro=micro,
             engine=engine,
             reference=reference,
@@ -176,12 +153,6 @@ class Run:
         )
         return trainer, policy
 
-    def _groups(self, pairs: list[TokenizedPair], loss: Loss) -> list[PromptGroup]:
-        if loss.answers == "chosen":
-            return chosen_alone(pairs)
-        together = self.config.data.group_by_prompt and loss.kind.per == "pair"
-        return group_pairs(pairs, most=self.config.optim.global_batch_size if together else 1)
-
     def _sampler(self, sets: TokenizedSets) -> Sampler:
         settings = self.config.eval
         check = CHECKERS[settings.checker]
@@ -196,7 +167,7 @@ class Run:
             world=self.world,
         )
 
-    def _self_check(self, trainer: Trainer) -> None:
+    def _self_check(self, trainer: Trainer, supplied: bool) -> None:
         checker = SelfCheck(
             engine=trainer.engine,
             scorer=trainer.scorer,
@@ -208,7 +179,9 @@ class Run:
         groups = trainer.loader.plan.groups
         # Of middle length: long enough to meet sliding windows, short enough for the model's own whole logits.
         middle = sorted(groups, key=lambda group: group.row_tokens)[len(groups) // 2]
-        same_weights = self.config.reference.path in (None, self.config.model.path)
+        own, policy = self.config.reference, self.config.model
+        same_weights = own.path is None or (own.path, own.revision) == (policy.path, policy.revision)
+        same_weights &= not supplied  # values that rows bring are close to it, not equal
         log.info("%s", checker.run(trainer.loader.step(0).batches[0], middle, same_weights))
 
     def _recorder(self, trainer: Trainer) -> Recorder:
@@ -228,11 +201,16 @@ class Run:
         if outcome == "done":
             export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
         else:
-            recorder.status(state="stopped", step=step, why=self.stop.reason or "another worker was asked to stop")
+            recorder.status(state="stopped", step=step, why=self.stop.reason or ANOTHER)
             log.info("stopped after step %d; the same command continues from there", step)
         recorder.close(0, self._summary())
         if outcome == "done":
             self._show(step)
+
+    def _stop_before_training(self) -> None:
+        if self.world.is_main:
+            write_status(self.folder, state="stopped", why=self.stop.reason or ANOTHER)
+        log.info("stopped before the first step; the same command continues from there")
 
     def _show(self, step: int) -> None:
         if self.world.is_main:

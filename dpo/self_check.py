@@ -11,6 +11,7 @@ from dpo.distributed.world import World
 from dpo.errors import SelfCheckError
 from dpo.loss import Loss
 from dpo.metrics import StepStats
+from dpo.model.reference import CachedReference
 from dpo.model.scorer import Scorer, own_logps
 from dpo.step import Reference, measure
 
@@ -19,7 +20,8 @@ from dpo.step import Reference, measure
 # are not deterministic.
 FIRST_LOSS = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}
 # Mean difference per token between our log-probabilities and those of the model's own forward: other kernels, other
-# order of summation.
+# order of summation. The same holds for kept reference values, computed in rows of other shapes: per token 1e-6 in
+# float32 and 1e-2 in bf16, and adding up 4000 tokens in float32 moves the sum by 1e-6 of itself, 2e-6 per token.
 OWN_FORWARD = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 2e-2}
 # Tokens of a prompt, and of an answer, that the model's own forward is compared on. It makes whole logits, on every
 # worker: 4096 rows of a 152k vocabulary are 2.5 GB in float32; those of a row of 64k, shared or not, would be 40.
@@ -47,6 +49,10 @@ class SelfCheck:
         loss = self._first_loss(first)
         self.engine.scorer.train()
         expected = self.loss.first if same_weights else None
+        if expected is not None and isinstance(self.reference, CachedReference):
+            kept = self._against_kept(first.to(self.world.device))
+            value = f"first loss {loss:.6f}; kept reference within {kept:.1e} per token of the policy's start"
+            return f"self-check: {value}, log-probabilities within {difference:.1e} of the model's own forward"
         if expected is not None and not abs(loss - expected) <= FIRST_LOSS[self.world.precision]:
             raise SelfCheckError(
                 f"self-check: the first loss is {loss:.7f}, but policy and reference start with the same weights, so "
@@ -68,6 +74,26 @@ class SelfCheck:
                 f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded."
             )
         return loss
+
+    @torch.no_grad()
+    def _against_kept(self, batch: Batch) -> float:
+        """Mean difference per token of kept values from those of the policy at its start, the largest of all workers.
+        The first loss would not show it: errors of many pairs cancel."""
+        self.engine.scorer.eval()
+        policy = self.engine.forward(batch)
+        self.engine.scorer.train()
+        kept = self.reference.logps(batch)
+        assert kept is not None
+        own = (policy - kept).abs() / batch.tokens * (batch.n_pairs > 0)  # a filler has no value
+        difference = self.world.gather(own.max()[None]).max().item()
+        if not difference <= OWN_FORWARD[self.world.precision]:
+            raise SelfCheckError(
+                f"self-check: kept reference log-probabilities differ by {difference:.2g} per token from the policy's "
+                f"(at most {OWN_FORWARD[self.world.precision]:g}), but both are of the same weights before the first "
+                "step. Check reference.path, or remove what is kept: python -m dpo cache ls. "
+                "guard.self_check=false trains all the same."
+            )
+        return difference
 
     @torch.no_grad()
     def _against_own_forward(self, group: PromptGroup) -> float:

@@ -120,10 +120,17 @@ def _reference(config: RunConfig) -> list[str]:
         problems.append(f"reference={kind}, but loss={config.loss.name} compares with no reference: reference=auto")
     if config.reference.path and not needs:
         problems.append(f"reference.path is set, but loss={config.loss.name} compares with no reference: remove it")
+    if kind in ("sharded", "adapter_off", "none"):
+        kept = {"cache_dir": config.reference.cache_dir, "batch_tokens": config.reference.batch_tokens}
+        problems += [
+            f"reference.{name} has no effect with reference={kind}, which keeps nothing: remove it, or reference=cached"
+            for name, value in kept.items()
+            if value is not None
+        ]
     if kind == "adapter_off" and not adapted:
-        problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=sharded")
+        problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=cached")
     if kind == "adapter_off" and config.reference.path:
-        problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=sharded")
+        problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=cached")
     return problems
 
 
@@ -151,8 +158,6 @@ def _zero(config: RunConfig) -> list[str]:
 def _not_yet(config: RunConfig) -> list[str]:
     """Names that are reserved and refused, never ignored."""
     problems = []
-    if config.reference.kind == "cached":
-        problems.append("reference=cached is not available yet: use reference=sharded (or adapter_off with LoRA)")
     if config.adapter.kind == "qlora":
         problems.append("adapter=qlora is not available yet: use adapter=lora")
     return problems

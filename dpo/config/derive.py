@@ -1,8 +1,13 @@
 """Values that the settings imply: filled in once at start, each with the reason for the log."""
 
+from pathlib import Path
+
 from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.loss import LOSSES
 from dpo.optim import default_lr
+
+CACHE = "reference_cache"
+WITHOUT_GRADIENT = 4  # times the tokens of a row in training: no activations are kept
 
 
 def derive(config: RunConfig) -> list[str]:
@@ -12,17 +17,25 @@ def derive(config: RunConfig) -> list[str]:
         config.optim.lr = default_lr(config.adapter.kind)
         kind = "full fine-tuning" if config.adapter.kind == "none" else "an adapter"
         notes.append(f"optim.lr={config.optim.lr:g}: the default for {kind}")
+    config.reference.cache_dir = cache_dir(config)
+    if config.reference.batch_tokens is None:
+        config.reference.batch_tokens = WITHOUT_GRADIENT * config.optim.micro_batch_tokens
     if config.reference.kind == "auto":
         config.reference.kind, why = _reference(config)
         notes.append(f"reference={config.reference.kind}: {why}")
     return notes
 
 
+def cache_dir(config: RunConfig) -> str:
+    """Where reference log-probabilities are kept."""
+    return config.reference.cache_dir or str(Path(config.output_dir) / CACHE)
+
+
 def _reference(config: RunConfig) -> tuple[str, str]:
     if not LOSSES[config.loss.name].needs_reference:
         return "none", f"loss={config.loss.name} compares with none"
     if config.reference.path:
-        return "sharded", "reference.path names a model of its own"
+        return "cached", "the model that reference.path names, computed once and kept"
     if isinstance(config.adapter, LoraAdapterConfig):
-        return "adapter_off", "the base model under the adapter"
-    return "sharded", "a frozen copy of the starting weights"
+        return "cached", "the base model under the adapter, computed once and kept"
+    return "cached", "the starting weights, computed once and kept"

@@ -17,6 +17,10 @@ SAME_NUMBERS = (
     "model.activation_offload",
     "model.kernels",
     "model.compile",
+    "reference.kind",  # which model it is decides, and whether there is one follows from the loss
+    "reference.cache_dir",
+    "reference.batch_tokens",
+    "reference.spot_check",
 )
 # In a run that continues; and how it is watched: eval.*, but not what is held out.
 MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")

@@ -54,6 +54,8 @@ class DataConfig:
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True
+    # Columns ref_chosen_logps and ref_rejected_logps, where rows have them: auto: used instead of computing | ignore
+    reference_logps: str = one_of("auto", "auto", "ignore")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,6 +83,9 @@ class ReferenceConfig:
     kind: str = one_of("auto", "auto", "sharded", "adapter_off", "none", "cached")
     path: str | None = None  # null: the policy's own starting weights
     revision: str | None = None
+    cache_dir: str | None = None  # of `cached`, shared by all runs that name it; null: <output_dir>/reference_cache
+    batch_tokens: int | None = number(None, low=1)  # of one forward pass of `cached`; null: 4 optim.micro_batch_tokens
+    spot_check: int = number(4, low=0)  # pairs whose own log-probabilities (data.reference_logps) are computed as well
 
 
 @dataclass(kw_only=True, slots=True)

@@ -24,6 +24,7 @@ class PromptGroup:
     pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
+    reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
@@ -95,6 +96,7 @@ class Batch:
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
     n_response_tokens: int  # scored tokens, in all slices
+    reference: Tensor | None = None  # [R] float32, log-probabilities under the reference where the groups carry them
     n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
     n_tokens: int  # tokens of prompts (once each) and responses, no padding
     pair_ids: list[str] = field(default_factory=list)

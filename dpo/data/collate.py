@@ -12,7 +12,7 @@ from dpo.data.batch import Batch, PromptGroup, Segments
 def collate(groups: list[PromptGroup], layout: str) -> Batch:
     """One micro-batch of `groups`; without any, a filler whose forward is real and whose weight is zero."""
     if not groups:
-        filler = PromptGroup(prompt_ids=[0], responses=[[0]], pairs=[], pair_ids=[], sources=[])
+        filler = PromptGroup(prompt_ids=[0], responses=[[0]], pairs=[], pair_ids=[], sources=[], reference=[0.0])
         groups = [filler]
     return collate_packed(groups) if layout == "packed" else collate_padded(groups)
 
@@ -70,7 +70,9 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     first = [0, *accumulate(len(group.responses) for group in groups)]
     pairs = [(first[g] + c, first[g] + r) for g, group in enumerate(groups) for c, r in group.pairs]
     lengths = torch.tensor([len(response) for response in responses])
+    reference = [value for group in groups for value in group.reference or ()]
     return {
+        "reference": torch.tensor(reference) if len(reference) == len(responses) else None,
         "targets": torch.tensor([token for response in responses for token in response]),
         "response": torch.repeat_interleave(torch.arange(len(responses)), lengths),
         "tokens": lengths.float(),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dpo.data.formats import Format, choose_format, columns_of
 from dpo.data.messages import WRONG_TYPE, RowProblem, check
@@ -10,6 +11,7 @@ from dpo.data.pair import Pair, Reject
 from dpo.data.read import Origin, Row, read_rows
 from dpo.errors import DataError
 
+REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 SAMPLE = 1000  # rows looked at to recognise the format
 
 
@@ -23,8 +25,9 @@ class Converted:
     format: Format
 
 
-def convert_rows(origin: Origin, format_setting: str) -> Converted:
-    """Read `origin` whole and convert it. Raises DataError: nothing there, format unknown."""
+def convert_rows(origin: Origin, format_setting: str, reference_logps: str = "auto") -> Converted:
+    """Read `origin` whole and convert it; `reference_logps="ignore"` passes over the rows' own. Raises DataError:
+    nothing there, format unknown."""
     rows = list(read_rows(origin))
     if not rows:
         raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
@@ -36,27 +39,49 @@ def convert_rows(origin: Origin, format_setting: str) -> Converted:
         )
     columns = columns_of(row.values for row in readable[:SAMPLE])
     chosen = choose_format(format_setting, columns, origin.path)
-    pairs, rejects = _partition(parse_row(chosen, row) if isinstance(row, Row) else row for row in rows)
+    supplied = reference_logps == "auto"
+    pairs, rejects = _partition(parse_row(chosen, row, supplied) if isinstance(row, Row) else row for row in rows)
     return Converted(pairs=pairs, rejects=rejects, rows_read=len(rows), format=chosen)
 
 
-def parse_row(format: Format, row: Row) -> Pair | Reject:
-    """One row as a pair, or why it is none. Never raises, whatever JSON the row holds."""
+def parse_row(format: Format, row: Row, supplied: bool = True) -> Pair | Reject:
+    """One row as a pair, with its own reference log-probabilities if they are wanted (`supplied`), or why it is none.
+    Never raises, whatever JSON the row holds."""
     try:
         answers = format.convert(row.values)
         check(answers)
-        margin = _margin(row.values.get("margin"))
+        margin = _number(row.values.get("margin"), "margin")
+        reference = _reference(row.values) if supplied else None
     except RowProblem as problem:
         return Reject(source=row.source, reason=problem.reason, detail=problem.detail)
     except RecursionError:  # from showing a value nested about as deep as the JSON parser allows
         return Reject(source=row.source, reason=WRONG_TYPE, detail="a value is nested too deeply")
     return Pair(
-        prompt=answers.prompt, chosen=answers.chosen, rejected=answers.rejected, source=row.source, margin=margin
+        prompt=answers.prompt,
+        chosen=answers.chosen,
+        rejected=answers.rejected,
+        source=row.source,
+        margin=margin,
+        reference=reference,
     )
 
 
-def _margin(value: object) -> float | None:
-    """The optional column `margin`. Raises RowProblem."""
+def _reference(values: dict[str, Any]) -> tuple[float, float] | None:
+    """The optional columns with the summed log-probability of each answer under the reference. Raises RowProblem."""
+    chosen, rejected = (_number(values.get(name), name) for name in REFERENCE_LOGPS)
+    if chosen is None and rejected is None:
+        return None
+    if chosen is None or rejected is None:
+        detail = f"{' and '.join(REFERENCE_LOGPS)} belong together, {REFERENCE_LOGPS[chosen is not None]} is missing"
+        raise RowProblem("half of the reference log-probabilities", detail)
+    if max(chosen, rejected) > 0:
+        detail = f"{chosen:g} and {rejected:g}; the log of a probability is never above 0"
+        raise RowProblem("positive reference log-probability", detail)
+    return chosen, rejected
+
+
+def _number(value: object, name: str) -> float | None:
+    """The optional column `name`. Raises RowProblem."""
     if value is None:
         return None
     try:
@@ -64,7 +89,7 @@ def _margin(value: object) -> float | None:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise RowProblem("margin is not a number", f"margin is {str(value)[:60]!r}, expected a finite number or null")
+        raise RowProblem(f"{name} is not a number", f"{name} is {str(value)[:60]!r}, expected a finite number or null")
     return number
 
 

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 
 from dpo.data.batch import PromptGroup
 from dpo.data.pair import TokenizedPair
+from dpo.errors import DataError
+
+SUPPLIED_SPREAD = 0.05  # nats per token that two computations of one log-probability differ by at most, bf16 included
 
 
 def group_pairs(pairs: list[TokenizedPair], most: int = 1) -> list[PromptGroup]:
@@ -59,13 +62,37 @@ def _group(members: list[TokenizedPair]) -> PromptGroup:
             responses.append(ids)
         return responses.index(ids)
 
+    pairs = [(number(pair.chosen_ids), number(pair.rejected_ids)) for pair in members]
     return PromptGroup(
         prompt_ids=members[0].prompt_ids,
-        pairs=[(number(pair.chosen_ids), number(pair.rejected_ids)) for pair in members],
+        pairs=pairs,
         responses=responses,
         pair_ids=[pair.id for pair in members],
         sources=[pair.source for pair in members],
+        reference=_supplied(members, pairs),
     )
+
+
+def _supplied(members: list[TokenizedPair], pairs: list[tuple[int, int]]) -> list[float] | None:
+    """The reference's log-probability of every response, when every row brings its own; else None.
+
+    Raises:
+        DataError: two rows give the same response values that cannot both be right.
+    """
+    values: dict[int, float] = {}
+    for pair, (chosen, rejected) in zip(members, pairs, strict=True):
+        if pair.reference is None:
+            return None
+        sides = ((chosen, pair.chosen_ids), (rejected, pair.rejected_ids))
+        for (response, ids), value in zip(sides, pair.reference, strict=True):
+            known = values.setdefault(response, value)
+            if abs(known - value) > SUPPLIED_SPREAD * len(ids):
+                raise DataError(
+                    f"{members[0].source} and rows with the same prompt give one answer two reference "
+                    f"log-probabilities, {known:g} and {value:g} (the second in {pair.source}): correct them, or set "
+                    "data.reference_logps=ignore"
+                )
+    return [values[response] for response in range(len(values))]
 
 
 def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
@@ -78,4 +105,5 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
         pairs=[(new[group.pairs[i][0]], new[group.pairs[i][1]]) for i in pairs],
         pair_ids=[group.pair_ids[i] for i in pairs],
         sources=[group.sources[i] for i in pairs],
+        reference=group.reference and [group.reference[r] for r in kept],
     )

@@ -20,6 +20,7 @@ class Pair:
     rejected: list[Message]
     source: str  # where the row stands: "file.jsonl:17" (line) or "hub/name:train:17" (row)
     margin: float | None = None  # how much better `chosen` is, in the data's own unit
+    reference: tuple[float, float] | None = None  # log-probabilities of chosen and rejected that the row itself brings
     id: str = field(default="")  # content hash; the same text has the same id whatever file it came from
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class TokenizedPair:
     source: str
     id: str
     margin: float | None = None
+    reference: tuple[float, float] | None = None  # as in `Pair`; None where an answer was cut
 
 
 @dataclass(kw_only=True, slots=True)

@@ -62,11 +62,13 @@ def read_pairs(config: DataConfig, eval_fraction: float) -> PairSets:
     if config.path is None:
         return _demo_sets(config)
     main = convert_rows(
-        Origin(path=config.path, split=config.split, revision=config.revision, limit=config.limit), config.format
+        Origin(path=config.path, split=config.split, revision=config.revision, limit=config.limit),
+        config.format,
+        config.reference_logps,
     )
     if config.eval_path is None and config.eval_split is None:
         return _split_sets(config, main, eval_fraction)
-    return _sets_with_eval(config, main, convert_rows(_eval_origin(config), config.format))
+    return _sets_with_eval(config, main, convert_rows(_eval_origin(config), config.format, config.reference_logps))
 
 
 def _demo_sets(config: DataConfig) -> PairSets:

@@ -96,6 +96,7 @@ def _assemble(
         source=pair.source,
         id=pair.id,
         margin=pair.margin,
+        reference=pair.reference,
     )
 
 
@@ -131,7 +132,7 @@ def _cut(pair: TokenizedPair, room: int) -> TokenizedPair | Overlong:
         return Overlong(reject=_reject(pair, EQUAL_AFTER_CUTTING, detail))
     whole = (("chosen", pair.chosen_ids), ("rejected", pair.rejected_ids))
     cut = tuple(name for name, ids in whole if len(ids) > room)
-    return replace(pair, chosen_ids=chosen, rejected_ids=rejected, cut=cut)
+    return replace(pair, chosen_ids=chosen, rejected_ids=rejected, cut=cut, reference=None)  # it was of whole answers
 
 
 def render_marked(tokenized: TokenizedPair, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,5 +1,6 @@
 """The process group of a run: who is here, sums over all, and an end that never turns a good run into a failed one."""
 
+import gc
 import logging
 import os
 import time
@@ -112,6 +113,13 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier(device_ids=[self.device.index or 0] if self.device.type == "cuda" else None)
+
+    def release_models(self) -> None:
+        """Give back the memory of models that nobody holds any more; accelerate and DeepSpeed hold theirs till then."""
+        self.accelerator.free_memory()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def close(self) -> None:
         """Leave together. Workers that simply return ended with SIGABRT in one of six runs (DeepSpeed on gloo)."""

@@ -15,6 +15,14 @@ class NoReference:
         return None
 
 
+class CachedReference:
+    """Computed before training; the batch carries the values."""
+
+    def logps(self, batch: Batch) -> Tensor:
+        assert batch.reference is not None
+        return batch.reference
+
+
 class FrozenReference:
     """A model of its own that never learns, whole or sharded by its own engine; one forward per micro-batch."""
 

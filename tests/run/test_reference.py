@@ -16,7 +16,7 @@ def test_a_reference_of_its_own(one: Ended, tmp_path: Path) -> None:
     """`reference.path` names another model: the first loss is not ln 2, and the self-check does not ask for it."""
     ended = train(1, *STEPS, f"reference.path={one.folder / 'final'}", cwd=tmp_path)
     assert abs(ended.train[0]["loss"] - math.log(2)) > 0.01
-    assert "reference=sharded: reference.path names a model of its own" in ended.output
+    assert "reference=cached: the model that reference.path names" in ended.output
     assert "self-check: first loss" in ended.output
     assert "expected" not in ended.output.split("self-check:")[1].splitlines()[0]
     # The one that was trained prefers the chosen answers more than this beginner does.
@@ -24,7 +24,7 @@ def test_a_reference_of_its_own(one: Ended, tmp_path: Path) -> None:
 
 
 def test_the_self_check_finds_a_wrong_reference(tmp_path: Path) -> None:
-    code, output = worker(1, "wrong_reference.py", *STEPS, cwd=tmp_path)
+    code, output = worker(1, "wrong_reference.py", *STEPS, "reference=sharded", cwd=tmp_path)
     assert code == 1
     assert "self-check: the first loss is" in output and "must be 0.6931472" in output
     assert "Traceback" not in output

@@ -17,7 +17,7 @@ COMPLETED = {
     "reference=none": ["loss=sft"],
     "zero=zero3_nvme": ["zero.nvme_path=/mnt/ssd"],
 }
-REFUSED = {"reference=cached": "reference=sharded", "adapter=qlora": "adapter=lora"}
+REFUSED = {"adapter=qlora": "adapter=lora"}
 ALL = [f"{group}={choice}" for group, names in choices().items() for choice in names]
 
 
@@ -168,6 +168,8 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["loss=sft", "reference=sharded"], "reference=auto"),
         (["loss=sft", "reference.path=x"], "remove it"),
         (["reference=adapter_off"], "adapter=lora"),
+        (["reference=sharded", "reference.cache_dir=x"], "reference=cached"),
+        (["reference=adapter_off", "adapter=lora", "reference.batch_tokens=9"], "reference=cached"),
         (["data.max_length=100", "data.max_prompt_length=100"], "data.max_prompt_length=100"),
         (["data.path=x.jsonl", "eval.checker=demo"], "eval.checker=none"),
         (["data.on_bad_row=ignore"], "must be one of error, skip"),

@@ -77,6 +77,7 @@ OTHER_RESULT = [
     "optim.max_steps=7",
     "optim.global_batch_size=16",
     "eval.fraction=0.1",
+    "data.reference_logps=ignore",
 ]
 SAME_RESULT = [
     "track.every=10",
@@ -96,6 +97,11 @@ SAME_RESULT = [
     "model.kernels=liger",
     "model.compile=true",
     "resume=never",
+    "reference=sharded",
+    "reference=cached",
+    "reference.cache_dir=elsewhere",
+    "reference.batch_tokens=1000",
+    "reference.spot_check=0",
 ]
 
 

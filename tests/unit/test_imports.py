@@ -15,11 +15,13 @@ ROOT = Path(__file__).parents[2]
 # From the top down. A part (a module, or a package with all beneath it) imports from itself and from the layers below;
 # parts of one layer do not know each other. The longest name that fits decides: dpo.config.schema is a part of its own.
 LAYERS = [
-    ["train"],
+    ["train", "dpo.__main__"],
     ["dpo.cli"],
-    ["dpo.run"],
+    ["dpo.commands"],
+    ["dpo.run", "dpo.run_reference"],
+    ["dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model"],
-    ["dpo.config", "dpo.evaluate", "dpo.self_check", "dpo.checkpoint", "dpo.export", "dpo.recorder"],
+    ["dpo.config", "dpo.evaluate", "dpo.self_check", "dpo.checkpoint", "dpo.export", "dpo.recorder", "dpo.reference"],
     ["dpo.step"],
     ["dpo.model", "dpo.metrics"],
     ["dpo.distributed", "dpo.loss"],
@@ -59,7 +61,15 @@ OWNERS = {
 PURE = ["dpo.data", "dpo.loss", "dpo.metrics"]
 
 # Everybody else receives a section. The trainer is to lose it.
-SEE_RUN_CONFIG = ["dpo.run", "dpo.run_folder", "dpo.build_data", "dpo.build_model", "dpo.config"]
+SEE_RUN_CONFIG = [
+    "dpo.start",
+    "dpo.run",
+    "dpo.run_folder",
+    "dpo.build_data",
+    "dpo.build_model",
+    "dpo.build_reference",
+    "dpo.config",
+]
 
 
 @cache

@@ -1,0 +1,169 @@
+"""The reference of a run, built from its settings: the values that are kept on disk, or a model beside the policy."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dpo.build_data import Groups
+from dpo.build_model import Policy, layout_of, load
+from dpo.config.derive import cache_dir
+from dpo.config.schema import RunConfig
+from dpo.data.batch import PromptGroup
+from dpo.data.rows import MicroBatches
+from dpo.distributed.world import World
+from dpo.errors import EnvironmentProblem, UserError
+from dpo.memory import lasting_objects
+from dpo.model.compiled import compile_layers
+from dpo.model.kernels import use_kernels
+from dpo.model.reference import AdapterOffReference, CachedReference, FrozenReference, NoReference
+from dpo.model.scorer import Scorer
+from dpo.model.source import ModelSource, reference_source
+from dpo.preempt import StopRequest
+from dpo.reference import supplied
+from dpo.reference.compute import Pass
+from dpo.reference.digests import FileDigests
+from dpo.reference.fingerprint import fingerprint
+from dpo.reference.responses import Responses
+from dpo.reference.store import Store
+from dpo.step import Reference
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def build_reference(config: RunConfig, policy: Policy, source: ModelSource, world: World) -> Reference:
+    """What the step asks. `cached` expects groups that `fill_reference` has been through."""
+    if config.reference.kind == "none":
+        return NoReference()
+    if config.reference.kind == "cached":
+        return CachedReference()
+    if config.reference.kind == "adapter_off":
+        return AdapterOffReference(policy.scorer, policy.adapted)
+    scorer, _ = _load_frozen(config, reference_source(config.reference, source), world, policy.layout)
+    return FrozenReference(scorer)
+
+
+def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world: World, stop: StopRequest) -> bool:
+    """`reference=cached`: give every group its log-probabilities. Those of its rows, those on disk, and the rest
+    computed now, by a model that is loaded for nothing else and gone afterwards. False when asked to stop on the way. A
+    collective.
+
+    Raises:
+        UserError: weights that cannot be read, a cache folder that cannot be written, values that cannot be right.
+    """
+    if config.reference.kind != "cached":
+        return True
+    everything = [*groups.train, *groups.held_out]
+    own = [group for group in everything if group.reference is not None]
+    spots = supplied.choose_spots(own, config.reference.spot_check)
+    checked = supplied.without_values(spots)
+    if own:
+        log.info(
+            "reference: %d of %d pairs bring their own log-probabilities, %d of them are checked",
+            sum(group.n_pairs for group in own),
+            sum(group.n_pairs for group in everything),
+            sum(group.n_pairs for group in spots),
+        )
+    wanted = [group for group in everything if group.reference is None] + checked
+    if wanted and not _look_up_or_compute(config, reference_source(config.reference, source), wanted, world, stop):
+        return False
+    supplied.compare(spots, checked, world.precision)
+    return True
+
+
+def _look_up_or_compute(
+    config: RunConfig, source: ModelSource, groups: list[PromptGroup], world: World, stop: StopRequest
+) -> bool:
+    responses = Responses.of(groups)
+    store = _on_main(world, lambda: _open_store(config, source))
+    values = _agreed(world, lambda: store.lookup(responses.keys), len(responses.keys))
+    n_missing = int(np.isnan(values).sum())
+    found, total = f"{len(values) - n_missing:,}", f"{len(values):,}"
+    doing = f", computing {n_missing:,}" if n_missing else ""
+    log.info("reference: %s of %s responses found in %s%s", found, total, store.folder, doing)
+    if n_missing:
+        done = _compute(config, source, responses, values, world, store=store, stop=stop)
+        world.release_models()
+        if not done:
+            return False
+    with lasting_objects():
+        responses.assign(values)
+    return True
+
+
+def _open_store(config: RunConfig, source: ModelSource) -> Store:
+    folder = Path(cache_dir(config))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"reference.cache_dir={folder} cannot be made: {error.strerror}") from error
+    return Store(folder, fingerprint(source, config.precision, FileDigests(folder)))
+
+
+def _compute(
+    config: RunConfig,
+    source: ModelSource,
+    responses: Responses,
+    values: NDArray[np.float32],
+    world: World,
+    *,
+    store: Store,
+    stop: StopRequest,
+) -> bool:
+    scorer, layout = _load_frozen(config, source, world, layout=None)
+    micro = MicroBatches(
+        layout=layout,
+        max_tokens=int(config.reference.batch_tokens or 0) * world.sequence_size,
+        max_pairs=None,
+        world_size=world.data_size,
+        slice_rank=world.sequence_rank,
+        slices=world.sequence_size,
+    )
+    missing = responses.missing(values, micro.hold)
+    reference_pass = Pass(
+        reference=FrozenReference(scorer), micro=micro, world=world, store=store, keys=responses.keys, stop=stop
+    )
+    return reference_pass.run(missing, values)
+
+
+def _load_frozen(config: RunConfig, source: ModelSource, world: World, layout: str | None) -> tuple[nn.Module, str]:
+    """A model that never learns, whole or sharded by an engine of its own, and its layout (None: what suits it)."""
+    causal_lm = load(source, "reference", world)
+    layout = layout or layout_of(causal_lm, config.layout, world)
+    use_kernels(causal_lm, config.model.kernels)  # as the policy's, or their first log-probabilities would differ
+    if config.model.compile and not world.zero:  # a frozen model under DeepSpeed is always sharded
+        compile_layers(causal_lm)
+    frozen: nn.Module = Scorer(causal_lm, layout, world.sequence)
+    frozen.requires_grad_(False)
+    if world.zero:
+        from dpo.distributed.zero import shard_frozen
+
+        frozen = shard_frozen(frozen, world)
+    return frozen, layout
+
+
+def _on_main(world: World, compute: Callable[[], T]) -> T:
+    """What `compute` gives on rank 0, on every worker; an error that the user can cure is everybody's."""
+    outcome: Any = None
+    if world.is_main:
+        try:
+            outcome = compute()
+        except UserError as error:
+            outcome = error
+    outcome = world.collect(outcome)[0]
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def _agreed(world: World, read: Callable[[], NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+    """[size] as rank 0 reads it: while each looked for itself, another job could add to what they find."""
+    values = read() if world.is_main else np.zeros(size, dtype=np.float32)
+    return world.sum(torch.from_numpy(values).to(world.device)).cpu().numpy()

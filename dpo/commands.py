@@ -1,0 +1,124 @@
+"""Everything that `python -m dpo` can do: one entry per command. train.py is the entry `train`.
+
+Heavy imports stand in the functions: torch and transformers take seconds that a wrong word need not wait for.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo.config.compose import Composed
+from dpo.distributed import launcher
+from dpo.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class Command:
+    """What follows `python -m dpo`: a name, perhaps words of its own, then settings as in train.py."""
+
+    name: str
+    summary: str  # one line
+    words: str = ""  # the words of its own, for --help; none: settings only
+    usage: str  # --help; {groups} stands for the groups and their choices
+    run: Callable[[Composed, list[str]], int]  # settings and words -> exit code
+    alone: bool = False  # one process does it, whatever the launcher started
+
+
+def _train(composed: Composed, words: list[str]) -> int:
+    launcher.refuse_foreign_deepspeed()
+    from dpo.run import run
+
+    return run(composed)
+
+
+def _reference(composed: Composed, words: list[str]) -> int:
+    launcher.refuse_foreign_deepspeed()
+    from dpo.run_reference import run_reference
+
+    return run_reference(composed)
+
+
+def _cache(composed: Composed, words: list[str]) -> int:
+    from dpo.config.derive import cache_dir
+    from dpo.reference import listing
+
+    folder = Path(cache_dir(composed.config))
+    action, which = words[0] if words else "", words[1:]
+    if action == "ls" and not which:
+        text, good = listing.list_kept(folder), True
+    elif action == "verify" and len(which) < 2:
+        text, good = listing.verify_kept(folder, which[0] if which else "all")
+    elif action == "rm" and len(which) == 1:
+        text, good = listing.remove_kept(folder, which[0]), True
+    else:
+        raise ConfigError([f"cache {' '.join(words)}: expected {COMMANDS['cache'].words}"])
+    sys.stdout.write(text)
+    return 0 if good else 1
+
+
+TRAIN = """\
+Trains a causal language model by Direct Preference Optimization.
+
+  accelerate launch train.py [group=choice ...] [group.setting=value ...]
+
+  accelerate launch train.py                                          built-in tiny model and demo pairs
+  accelerate launch train.py model.path=my-sft-model data.path=pairs.jsonl
+  accelerate launch train.py model=qwen7b adapter=lora                UltraFeedback, LoRA, one GPU
+  torchrun --nproc_per_node 8 train.py model=qwen7b zero=zero3        the same with any launcher
+
+Other commands: python -m dpo --help
+
+Groups and their choices:
+{groups}
+
+Top-level settings: name, seed, resume=auto|never|<folder>, output_dir, precision=fp32|bf16|fp16, layout=packed|padded
+
+Options:
+  --help, -h    this text
+  --cfg         print every setting of the composed run with its value, and stop
+
+Every setting is explained in dpo/config/schema.py; the files under conf/ show what each choice sets.
+"""
+
+REFERENCE = """\
+Computes the reference log-probabilities that a run will need and keeps them: no policy, no optimizer. train.py does
+the same by itself before its first step; alone it serves a sweep, or fills a cache on other machines.
+
+  python -m dpo reference model.path=my-sft-model data.path=pairs.jsonl
+  torchrun --nproc_per_node 8 -m dpo reference model=qwen7b reference.cache_dir=/shared/reference
+
+Settings are those of train.py (python -m dpo train --help). Only those of the data, the reference's weights and
+precision= decide what is found again. A pass that was stopped or killed continues where it was.
+"""
+
+CACHE = """\
+Shows and clears the reference log-probabilities that were kept.
+
+  python -m dpo cache ls                      one line per model and precision
+  python -m dpo cache verify [<digits>|all]   read everything again; exit code 1 when a part is damaged
+  python -m dpo cache rm <digits>|all         remove: the first digits of a fingerprint that `ls` shows
+
+  reference.cache_dir=<folder>                another cache than outputs/reference_cache
+"""
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(name="train", summary="train a model, as train.py does", usage=TRAIN, run=_train),
+        Command(
+            name="reference",
+            summary="compute and keep the reference log-probabilities, nothing else",
+            usage=REFERENCE,
+            run=_reference,
+        ),
+        Command(
+            name="cache",
+            summary="list, verify or remove what is kept of them",
+            words="ls | verify [<digits>|all] | rm <digits>|all",
+            usage=CACHE,
+            run=_cache,
+            alone=True,
+        ),
+    )
+}

@@ -1,0 +1,147 @@
+"""The pass: the reference's forward over every response that lacks a value, on all workers, kept as it goes."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpo.data.rows import MicroBatches
+from dpo.distributed.world import World
+from dpo.errors import ModelError
+from dpo.model.reference import FrozenReference
+from dpo.preempt import StopRequest
+from dpo.progress import LINE_SECONDS, clock_time
+from dpo.reference.keys import Keys
+from dpo.reference.responses import Missing
+from dpo.reference.store import Store, Values
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 30.0  # between two parts of a worker: what a kill costs is this and one row
+
+
+@dataclass(kw_only=True, slots=True)
+class Pass:
+    """Computes in rows of similar length, the longest first: what does not fit into memory shows at once."""
+
+    reference: FrozenReference
+    micro: MicroBatches  # what bounds a row, and how this worker computes it
+    world: World
+    store: Store
+    keys: Keys  # [U] that the places refer to
+    stop: StopRequest
+    _waiting: list[tuple[Missing, Tensor]] = field(init=False, default_factory=list)  # computed, not yet on disk
+    _flushed: float = field(init=False, default_factory=time.monotonic)
+
+    def run(self, missing: list[Missing], values: NDArray[np.float32]) -> bool:
+        """Fill in `values` [U] on every worker. False when asked to stop: what is done is on disk then.
+
+        Raises:
+            ModelError: a log-probability that is not finite.
+        """
+        rows = _deal(cut_rows(missing, self.micro), self.world.data_size)
+        computed = np.zeros_like(values)
+        progress = _Progress(sum(len(m.places) for m in missing), rows)
+        try:
+            for number, row in enumerate(rows):
+                self._compute(row[self.world.data_rank], computed)
+                progress.show(number)
+                if self._stopping(computed, row[self.world.data_rank]):
+                    return False
+        finally:
+            self._flush()
+        places = [place for m in missing for place in m.places]
+        everyone = self.world.data_sum(torch.from_numpy(computed[places]).to(self.world.device))
+        values[places] = everyone.cpu().numpy()
+        return True
+
+    def _compute(self, row: list[Missing], computed: NDArray[np.float32]) -> None:
+        """One row of this worker; an empty one takes part in the forward of the others."""
+        batch = self.micro.collate([m.group for m in row]).to(self.world.device)
+        logps = self.reference.logps(batch).cpu()
+        if not row:
+            return
+        for m, part in zip(row, logps.split([len(m.places) for m in row]), strict=True):
+            computed[m.places] = part.numpy()
+            if self.world.sequence_rank == 0:  # of the workers that share a row one writes
+                self._waiting.append((m, part))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flush()
+
+    def _stopping(self, computed: NDArray[np.float32], row: list[Missing]) -> bool:
+        """Agreed after every row, so that nobody waits for a worker that has left."""
+        wrong = [m for m in row if not np.isfinite(computed[m.places]).all()]
+        flags = torch.tensor([self.stop.requested(), bool(wrong)], dtype=torch.float32, device=self.world.device)
+        stop, failed = self.world.sum(flags).tolist()
+        if failed:
+            sources = [source for found in self.world.collect([m.group.sources[0] for m in wrong]) for source in found]
+            raise ModelError(
+                f"the reference's log-probability of {', '.join(sources[:3])} is not finite in "
+                f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded"
+            )
+        return bool(stop)
+
+    def _flush(self) -> None:
+        """One part with everything that is waiting; never a value that is not finite."""
+        places = [place for m, _ in self._waiting for place in m.places]
+        logps = np.array([value for _, part in self._waiting for value in part.tolist()], dtype=np.float32)
+        tokens = np.array([len(r) for m, _ in self._waiting for r in m.group.responses], dtype=np.int32)
+        finite = np.isfinite(logps)
+        if finite.any():
+            keys = self.keys[places]
+            self.store.append(Values(keys=keys[finite], logps=logps[finite], tokens=tokens[finite]))
+        self._waiting, self._flushed = [], time.monotonic()
+
+
+def cut_rows(missing: list[Missing], micro: MicroBatches) -> list[list[Missing]]:
+    """Neighbours by length together: next to no padding where rows are padded, similar work where they are not."""
+    packed = micro.layout == "packed"
+    rows: list[list[Missing]] = []
+    cost, responses = 0, 0
+    for m in sorted(missing, key=lambda m: (-m.group.longest, m.places)):
+        responses += len(m.places)
+        cost += m.group.row_tokens
+        width = rows[-1][0].group.longest if rows else 0
+        if not rows or (cost if packed else responses * width) > micro.max_tokens:
+            rows.append([])
+            cost, responses = m.group.row_tokens, len(m.places)
+        rows[-1].append(m)
+    return rows
+
+
+def _deal(rows: list[list[Missing]], size: int) -> list[list[list[Missing]]]:
+    """[turn][worker]: rows of similar length at the same time; the last turn may leave workers without one."""
+    return [rows[i : i + size] + [[]] * (size - len(rows[i : i + size])) for i in range(0, len(rows), size)]
+
+
+class _Progress:
+    """A line now and then: how far, how fast, how long still."""
+
+    def __init__(self, total: int, rows: list[list[list[Missing]]]):
+        self.total, self.done, self.tokens = total, 0, 0
+        self.rows = rows
+        self.all_tokens = sum(_tokens(turn) for turn in rows)
+        self.began = self.shown = time.monotonic()
+
+    def show(self, number: int) -> None:
+        """After turn `number`."""
+        self.done += sum(len(m.places) for row in self.rows[number] for m in row)
+        self.tokens += _tokens(self.rows[number])
+        now = time.monotonic()
+        if now - self.shown < LINE_SECONDS and number + 1 < len(self.rows):
+            return
+        self.shown = now
+        speed = self.tokens / max(now - self.began, 1e-9)
+        left = (self.all_tokens - self.tokens) / speed
+        time_text = f"{clock_time(left)} left" if left else f"in {clock_time(now - self.began)}"
+        log.info(
+            "reference: %s of %s computed, %.0f tokens/s, %s", f"{self.done:,}", f"{self.total:,}", speed, time_text
+        )
+
+
+def _tokens(turn: list[list[Missing]]) -> int:
+    return sum(m.group.row_tokens for row in turn for m in row)

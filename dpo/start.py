@@ -1,0 +1,57 @@
+"""The beginning that training and the commands which only compute have in common: settings, text, workers."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo.build_data import Text, build_text
+from dpo.config.checks import check, check_device
+from dpo.config.compose import Composed
+from dpo.config.derive import derive
+from dpo.config.identity import run_name
+from dpo.config.schema import RunConfig
+from dpo.distributed.world import World, start_world
+from dpo.log import quiet_model_loading
+from dpo.model import attention, kernels, ulysses
+from dpo.model.source import ModelSource, policy_source
+from dpo.optim import require_packages
+from dpo.records import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class Start:
+    """A job whose workers have met."""
+
+    config: RunConfig
+    source: ModelSource
+    text: Text
+    world: World
+    folder: RunFolder
+
+
+def start(composed: Composed) -> Start:
+    """Check and complete the settings, then join the other workers.
+
+    Raises:
+        UserError: settings that contradict each other, no such model, a machine that lacks something.
+    """
+    config = composed.config
+    check(config)
+    for note in [*composed.notes, *derive(config)]:
+        log.info("%s", note)
+    require_packages(config.optim)
+    source = policy_source(config.model, config.seed)
+    text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
+    hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
+    world = start_world(config.zero, config.optim, config.precision, hidden_size)
+    device = world.device.type
+    check_device(config, device, kernels.missing(config.model.kernels, device))
+    sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""
+    log.info("workers: %d on %s%s, precision %s", world.size, device, sharing, world.precision)
+    quiet_model_loading()
+    attention.register()
+    ulysses.register()
+    folder = RunFolder(Path(config.output_dir) / run_name(config))
+    return Start(config=config, source=source, text=text, world=world, folder=folder)

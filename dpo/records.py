@@ -7,6 +7,7 @@ rename, and line files only ever grow, apart from a resume.
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -89,7 +90,8 @@ def write_atomic(path: Path | str, text: str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder because a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A random name because two containers on one shared folder can have the same process id.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)

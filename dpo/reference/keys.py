@@ -16,7 +16,7 @@ Keys = NDArray[np.bytes_]
 
 def response_keys(groups: Iterable[PromptGroup]) -> Keys:
     """The keys of all responses of all groups, in their order: blake2b-128 over the number of prompt tokens, the prompt
-    and the response (whose every token is scored), each as int32. 15 microseconds for 500 tokens."""
+    and the response (whose every token is scored), each as int32. 9 microseconds for 200 + 250 tokens."""
     digests = bytearray()
     for group in groups:
         prompt = blake2b(array("i", [len(group.prompt_ids), *group.prompt_ids]).tobytes(), digest_size=BYTES)

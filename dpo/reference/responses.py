@@ -35,6 +35,7 @@ class Responses:
     def missing(self, values: NDArray[np.float32], fits: Callable[[PromptGroup], bool]) -> list[Missing]:
         """What `values` [U] has as NaN, the responses of a prompt together as far as they fit into a row."""
         wanted = np.flatnonzero(np.isnan(values))
+        wanted = wanted[np.argsort(self.first[wanted])]  # in the order of the data
         begins = np.cumsum([0, *(len(group.responses) for group in self.groups)])
         owners = np.searchsorted(begins, self.first[wanted], side="right") - 1
         offsets = self.first[wanted] - begins[owners]

@@ -75,10 +75,13 @@ def environment(**extra: str) -> dict[str, str]:
 
 def command(n: int, script: Path, *arguments: str) -> list[str]:
     """Plain Python for one process, torch's launcher for several."""
-    if n == 1:
-        return [sys.executable, str(script), *arguments]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
-    return [sys.executable, *launcher, str(script), *arguments]
+    return python(n, str(script), *arguments)
+
+
+def python(n: int, *arguments: str) -> list[str]:
+    """What follows `python`, or torch's launcher for several processes: a script or `-m` and a module."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)] if n > 1 else []
+    return [sys.executable, *launcher, *arguments]
 
 
 def accelerate(options: list[str], *arguments: str) -> list[str]:
@@ -121,6 +124,11 @@ def train(n: int, *overrides: str, cwd: Path, **extra: str) -> Ended:
     ended = launch(n, *overrides, cwd=cwd, **extra)
     assert ended.code == 0, ended.output
     return ended
+
+
+def dpo(n: int, *arguments: str, cwd: Path) -> tuple[int, str]:
+    """`python -m dpo ARGUMENTS`: exit code and output."""
+    return finish(start(python(n, "-m", "dpo", *arguments), cwd))
 
 
 def worker(n: int, script: str, *arguments: str, cwd: Path) -> tuple[int, str]:

@@ -33,6 +33,14 @@ def test_the_self_check_finds_a_wrong_reference(tmp_path: Path) -> None:
     assert ended.checkpoints == []
 
 
+@pytest.mark.slow
+def test_the_self_check_finds_kept_values_that_are_wrong(tmp_path: Path) -> None:
+    code, output = worker(1, "wrong_reference.py", *STEPS, cwd=tmp_path)
+    assert code == 1
+    assert "kept reference log-probabilities differ by" in output and "dpo cache" in output
+    assert "Traceback" not in output
+
+
 def test_the_self_check_finds_a_wrong_layout(tmp_path: Path) -> None:
     """Policy and reference agree here, both wrong: only the model's own forward shows it."""
     code, output = worker(1, "wrong_attention.py", *STEPS, cwd=tmp_path)
@@ -43,7 +51,8 @@ def test_the_self_check_finds_a_wrong_layout(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_the_check_it_trains_all_the_same(tmp_path: Path) -> None:
-    code, output = worker(1, "wrong_reference.py", *STEPS, "guard.self_check=false", cwd=tmp_path)
+    settings = (*STEPS, "reference=sharded", "guard.self_check=false")
+    code, output = worker(1, "wrong_reference.py", *settings, cwd=tmp_path)
     assert code == 0, output
 
 

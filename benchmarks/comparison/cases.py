@@ -172,6 +172,7 @@ def summary(runs: list[Measured], pairs: list[WordPair], settings: Settings) -> 
         "computed_tokens": runs[0].computed_tokens,
         "peak_gib": statistics.median(run.peak_gib - run.baseline_gib for run in runs),
         "reference_seconds_per_pair": reference and reference / len(pairs),
+        "reference_share": reference and reference / seconds,
         "overhead": runs[0].overhead,
         "seconds": seconds,
         "spread": (max(run.seconds for run in runs) - min(run.seconds for run in runs)) / seconds,

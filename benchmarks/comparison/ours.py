@@ -12,6 +12,7 @@ from comparison import memory
 from comparison.jobs import Job, Measured, answer, digest, read_job
 from dpo.config.compose import compose_run
 from dpo.data.loader import Loader, PreparedStep
+from dpo.reference.compute import Pass
 from dpo.run import run
 from dpo.trainer import Trainer
 
@@ -30,12 +31,13 @@ class Clock:
     first: dict[str, float] = field(default_factory=dict)  # means of the first step
     start: float = 0.0
     end: float = 0.0
-    spent: dict[str, float] = field(default_factory=dict)  # seconds inside the engine and the reference
+    spent: dict[str, float] = field(default_factory=dict)  # seconds inside the engine and the reference, per step
+    pass_seconds: float = 0.0  # of the reference's pass before the first step
     computed: dict[int, int] = field(default_factory=dict)  # tokens of every step, padding included
 
     def watch(self) -> None:
         """Put the clock around the trainer's steps."""
-        train, prepare = Trainer.train, Loader.step
+        train, prepare, fill = Trainer.train, Loader.step, Pass.run
 
         def timed(trainer: Trainer) -> None:
             self._before(trainer)
@@ -47,7 +49,13 @@ class Clock:
             self.computed[step] = sum(batch.ids.numel() for batch in prepared.batches)
             return prepared
 
-        Trainer.train, Loader.step = timed, counted  # type: ignore[assignment, method-assign]
+        def filled(reference_pass: Pass, *given: Any) -> bool:
+            start = now()
+            complete = fill(reference_pass, *given)
+            self.pass_seconds = now() - start
+            return complete
+
+        Trainer.train, Loader.step, Pass.run = timed, counted, filled  # type: ignore[assignment, method-assign]
 
     def _before(self, trainer: Trainer) -> None:
         if self.trainer is None:
@@ -142,7 +150,7 @@ def measured(clock: Clock, baseline: float) -> Measured:
     groups = trainer.loader.plan.groups
     return Measured(
         seconds=seconds,
-        reference_seconds=spent["reference"] / clock.job.epochs if spent else None,
+        reference_seconds=clock.pass_seconds or (spent["reference"] / clock.job.epochs if spent else None),
         baseline_gib=baseline,
         peak_gib=peak,
         computed_tokens=round(everyone[:, 2].sum().item()) // (clock.job.warmup_epochs + clock.job.epochs),

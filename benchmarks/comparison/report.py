@@ -39,6 +39,7 @@ def case(result: dict[str, Any], say: Say) -> None:
     _line("peak GiB above imports", own, theirs, "peak_gib", say)
     if own["reference_seconds_per_pair"] is not None or theirs["reference_seconds_per_pair"] is not None:
         _line("reference, seconds/pair", own, theirs, "reference_seconds_per_pair", say)
+        _line("reference / epoch of steps", own, theirs, "reference_share", say)
     _line("spread of the repeats", own, theirs, "spread", say)
     if own["overhead"] is not None:
         say(f"  step outside model and optimizer: {own['overhead']:.1%}\n")

@@ -13,7 +13,7 @@ from dpo.metrics import LOGPS, REWARDS
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
-COMMANDS = [line for line in BLOCKS.splitlines() if re.search(r"(train\.py|local\.sh) .*=", line)]
+COMMANDS = [line for line in BLOCKS.splitlines() if re.search(r"(train\.py|local\.sh|dpo reference) .*=", line)]
 
 
 def test_there_are_commands() -> None:
@@ -22,8 +22,8 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_composes(command: str) -> None:
-    words = shlex.split(command)
-    start = next(i for i, word in enumerate(words) if word.endswith(("train.py", "local.sh")))
+    words = shlex.split(command, comments=True)
+    start = next(i for i, word in enumerate(words) if word.endswith(("train.py", "local.sh", "reference")))
     check(compose_run(words[start + 1 :], world_size=1).config)
 
 

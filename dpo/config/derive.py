@@ -7,7 +7,11 @@ from dpo.loss import LOSSES
 from dpo.optim import default_lr
 
 CACHE = "reference_cache"
-WITHOUT_GRADIENT = 4  # times the tokens of a row in training: no activations are kept
+# Tokens of a row of the reference pass, in rows of training. Nothing is kept for backward: by count of its tensors a
+# pass holds the activations of one layer (some 32 bytes per token and hidden unit in bf16), training those of all. With
+# checkpointing training keeps the layers' inputs and one layer, some 90 bytes at 28 layers: 4 rows would need more.
+PASS_ROWS = 4
+PASS_ROWS_CHECKPOINTED = 2
 
 
 def derive(config: RunConfig) -> list[str]:
@@ -19,7 +23,9 @@ def derive(config: RunConfig) -> list[str]:
         notes.append(f"optim.lr={config.optim.lr:g}: the default for {kind}")
     config.reference.cache_dir = cache_dir(config)
     if config.reference.batch_tokens is None:
-        config.reference.batch_tokens = WITHOUT_GRADIENT * config.optim.micro_batch_tokens
+        saving = config.model.gradient_checkpointing != "none" or config.model.activation_offload
+        rows = PASS_ROWS_CHECKPOINTED if saving else PASS_ROWS
+        config.reference.batch_tokens = rows * config.optim.micro_batch_tokens
     if config.reference.kind == "auto":
         config.reference.kind, why = _reference(config)
         notes.append(f"reference={config.reference.kind}: {why}")

@@ -84,7 +84,7 @@ class ReferenceConfig:
     path: str | None = None  # null: the policy's own starting weights
     revision: str | None = None
     cache_dir: str | None = None  # of `cached`, shared by all runs that name it; null: <output_dir>/reference_cache
-    batch_tokens: int | None = number(None, low=1)  # of one forward pass of `cached`; null: 4 optim.micro_batch_tokens
+    batch_tokens: int | None = number(None, low=1)  # of one forward pass of `cached`; null: 4 or 2 micro-batches' worth
     spot_check: int = number(4, low=0)  # pairs whose own log-probabilities (data.reference_logps) are computed as well
 
 

@@ -39,10 +39,15 @@ class FileDigests:
         return digests
 
     def _remember(self, new: dict[str, str]) -> None:
-        """Two jobs at once may lose one's entries, which costs another reading."""
-        if new:
-            self._known = {**_read(self.path), **new}
+        """Two jobs at once may lose one's entries, which costs another reading, and so does a folder that others own:
+        whoever finds everything there needs no right to write."""
+        if not new:
+            return
+        self._known = {**_read(self.path), **new}
+        try:
             write_atomic(self.path, json.dumps(self._known, indent=0))
+        except OSError as error:
+            log.info("reference: digests of weights are not remembered: %s", error)
 
 
 def _state(file: Path) -> str:

@@ -38,7 +38,7 @@ def test_two_workers_on_one_row(one: Ended, tmp_path: Path) -> None:
 @pytest.mark.parametrize("zero", ["off", "zero2", "zero3"])
 def test_lora_and_checkpointing(zero: str, tmp_path: Path) -> None:
     """The exchanges are repeated when activations are computed anew; the reference is the policy, adapter off."""
-    lora = (*TWENTY, "adapter=lora", "optim.lr=1e-3")
+    lora = (*TWENTY, "adapter=lora", "optim.lr=1e-3", "reference=adapter_off")
     expected = train(1, *lora, "zero=off", "name=one", cwd=tmp_path)
     assert min(row["loss"] for row in expected.train) < 0.6
     settings = (f"zero={zero}", SHARED, "model.gradient_checkpointing=full", "optim.micro_batch_pairs=5")

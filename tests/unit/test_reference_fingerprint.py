@@ -58,6 +58,13 @@ def test_weights_are_read_once(source: ModelSource, tmp_path: Path, reads: list[
     assert len(reads) == 2
 
 
+def test_a_folder_that_remembers_nothing(source: ModelSource, tmp_path: Path, reads: list[Path]) -> None:
+    """Somebody else's cache, to be read only: a model is then read every time."""
+    (tmp_path / digests.FILE).mkdir()
+    assert digest(source, tmp_path) == digest(source, tmp_path)
+    assert len(reads) == 2
+
+
 def test_another_checkpoint_under_the_same_name(source: ModelSource, tmp_path: Path, reads: list[Path]) -> None:
     """Same path, size and time of modification: only the time of change tells, and that cannot be set."""
     first = digest(source, tmp_path)

@@ -297,6 +297,14 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, said: Callable[[], str
     assert [g.reference for g in again.train] == [g.reference for g in first.train]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "tokens"),
+    [([], 4 * 300), (["model.gradient_checkpointing=full"], 2 * 300), (["reference.batch_tokens=7"], 7)],
+)
+def test_rows_of_the_pass_follow_those_of_training(overrides: list[str], tokens: int) -> None:
+    assert configured("optim.micro_batch_tokens=300", *overrides).reference.batch_tokens == tokens
+
+
 # Values that rows bring along.
 
 

@@ -70,5 +70,10 @@ class ZeroEngine:
 
 def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:
     """A frozen model under its own DeepSpeed engine: its forward gathers each layer and lets it go again."""
-    world.accelerator.state.select_deepspeed_plugin("reference")
-    return world.accelerator.prepare(scorer)
+    state = world.accelerator.state
+    state.select_deepspeed_plugin("reference")
+    try:
+        return world.accelerator.prepare(scorer)
+    finally:
+        # transformers asks the selected one whether a model that it loads is to be sharded: the policy may come next.
+        state.select_deepspeed_plugin("policy")

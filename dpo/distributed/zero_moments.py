@@ -43,8 +43,14 @@ class FlatMoments:
         if hasattr(self.sharded, "fp32_partitioned_groups_flat"):  # ZeRO 3, which keeps them apart from the groups
             for i, flat in enumerate(self.sharded.fp32_partitioned_groups_flat):
                 yield self.sharded.sub_group_to_group_id[i], flat
-        else:
-            yield from enumerate(self.sharded.single_partition_of_fp32_groups)
+        else:  # ZeRO 1 and 2, in bf16 another class than in float32: one partition per group
+            groups = self.optimizer.param_groups
+            yield from ((i, flat) for i, group in enumerate(groups) for flat in group["params"])
+
+    def _parameters(self, group: int) -> list[Tensor]:
+        """Of ZeRO 1 and 2: the weights that compute."""
+        groups = self.sharded.bit16_groups if hasattr(self.sharded, "bit16_groups") else self.sharded.bf16_groups
+        return list(groups[group])
 
     def _begin(self, step: int) -> None:
         """Zero moments in float32. ZeRO 1 and 2 would link a parameter to its part of them after the step of the first
@@ -68,7 +74,7 @@ class FlatMoments:
         if hasattr(self.sharded, "_lazy_init_hp_params_optimizer_state"):
             self.sharded._hp_optimizer_states_linked = True
             for group, flat in self._flats():
-                for parameter in self.sharded.bit16_groups[group]:
+                for parameter in self._parameters(group):
                     if mapping := parameter._hp_mapping:
                         mapping.optim_fragment = _Fragment(self.optimizer.state[flat], mapping.hp_fragment_address)
 

@@ -47,7 +47,7 @@ class FlatMoments:
             groups = self.optimizer.param_groups
             yield from ((i, flat) for i, group in enumerate(groups) for flat in group["params"])
 
-    def _parameters(self, group: int) -> list[Tensor]:
+    def _parameters(self, group: int) -> list[Any]:
         """Of ZeRO 1 and 2: the weights that compute."""
         groups = self.sharded.bit16_groups if hasattr(self.sharded, "bit16_groups") else self.sharded.bf16_groups
         return list(groups[group])

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,26 +38,19 @@ def main() -> None:
     seconds["group"] = time.perf_counter() - start
     start = time.perf_counter()
     plan = DataPlan(groups, seed=0, global_batch_size=arguments.batch)
-    steps = [plan.step(i) for i in range(plan.total_steps(1, None))]
+    n_steps = plan.total_steps(1, None)
     seconds["plan"] = time.perf_counter() - start
     micro = MicroBatches(layout="packed", max_tokens=arguments.tokens, max_pairs=None, world_size=arguments.workers)
-    start = time.perf_counter()
-    rows = [spread_groups([groups[g] for g in step.groups], micro) for step in steps]
-    seconds["pack"] = time.perf_counter() - start
-    start = time.perf_counter()
-    for workers in rows[:COLLATED_STEPS]:
-        for row in workers[0]:
-            collate(row, "packed")
-    per_step = (time.perf_counter() - start) / min(COLLATED_STEPS, len(rows))
-    sizes = [[sum(g.row_tokens for g in row) for row in worker] for workers in rows for worker in workers]
-    n_rows = sum(len(worker) for worker in sizes)
+    walked = walk(plan, n_steps, micro)
+    seconds["plan"] += walked.plan_seconds
+    seconds["pack"] = walked.pack_seconds
     result = {
         "pairs": arguments.pairs,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "total_seconds": sum(seconds.values()),
-        "collate_seconds_per_step": per_step,
-        "filled": sum(map(sum, sizes)) / (n_rows * arguments.tokens),
-        "balance": balance(rows),
+        "collate_seconds_per_step": walked.collate_seconds / min(COLLATED_STEPS, n_steps),
+        "filled": walked.computed / (walked.rows * arguments.tokens),
+        "balance": walked.computed / walked.possible,
     }
     for name, value in result.items():
         sys.stdout.write(f"{name:<26}{value:>12,.3f}\n")
@@ -93,14 +87,39 @@ def random_pairs(count: int) -> list[TokenizedPair]:
     ]
 
 
-def balance(rows: list[list[list[list]]]) -> float:
-    """Tokens over what the workers could have computed while the slowest of them was busy."""
-    done = possible = 0
-    for workers in rows:
+@dataclass(kw_only=True, slots=True)
+class Walked:
+    """One epoch, step after step and each forgotten, as a run goes through it."""
+
+    plan_seconds: float = 0.0
+    pack_seconds: float = 0.0
+    collate_seconds: float = 0.0
+    rows: int = 0
+    computed: int = 0  # tokens
+    possible: int = 0  # tokens that the workers could have computed while the slowest of them was busy
+
+
+def walk(plan: DataPlan, n_steps: int, micro: MicroBatches) -> Walked:
+    walked = Walked()
+    for number in range(n_steps):
+        start = time.perf_counter()
+        step = plan.step(number)
+        planned = time.perf_counter()
+        workers = spread_groups([plan.groups[g] for g in step.groups], micro)
+        packed = time.perf_counter()
+        walked.plan_seconds += planned - start
+        walked.pack_seconds += packed - planned
         for side_by_side in zip(*workers, strict=True):
             costs = [sum(group.row_tokens for group in row) for row in side_by_side]
-            done, possible = done + sum(costs), possible + len(costs) * max(costs)
-    return done / possible
+            walked.rows += len(costs)
+            walked.computed += sum(costs)
+            walked.possible += len(costs) * max(costs)
+        if number < COLLATED_STEPS:
+            start = time.perf_counter()
+            for row in workers[0]:
+                collate(row, "packed")
+            walked.collate_seconds += time.perf_counter() - start
+    return walked
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """This project against TRL's DPOTrainer: same model, same pairs, same precision, same optimizer, same global batch.
 
     python benchmarks/compare.py preset=cpu|gpu1|node8 [out=results.json] [profiles=hh,four] [shapes=...] [pairs=...]
-                                 [repeats=...] [causes=false] [scaling=false] [threads=...] [data=...]
-                                 [picture=results.png]
+                                 [repeats=...] [causes=false] [threads=...] [data=...] [picture=results.png]
 
 Needs `pip install -e ".[bench]"`. TRL runs at its best: precomputed reference, gradient checkpointing and batch size
 are searched first. Every measurement is a process of its own, both sides in turn; medians. Nothing is cut, dropout
@@ -21,7 +20,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # from the checkout, installed or not
 
 from comparison import arguments, cases, machine, report
-from comparison.scaling import scaling
 
 from dpo.log import setup_logging
 
@@ -82,11 +80,9 @@ def compare(bench: cases.Bench, with_causes: bool) -> dict[str, Any]:
             result["causes"] = cases.explain(bench, case, result)
         report.case(result, bench.say)
         done.append(result)
-    scaled = scaling(bench, bench.preset.scaled) if bench.preset.scaled else None
     return {
         "checks": checks,
         "cases": done,
-        "scaling": scaled,
         "ratio": cases.geometric_mean([result["ratio"] for result in done]),
         "memory_ratio": cases.geometric_mean([result["memory_ratio"] for result in done]),
     }

@@ -23,7 +23,6 @@ class Arguments:
     pairs: int | None = None  # of every case, instead of the preset's
     repeats: int | None = None  # fresh processes of each side, instead of the preset's
     causes: bool = True  # measure where the ratio comes from
-    scaling: bool = True  # measure one worker against two, where the preset does
     threads: int = os.cpu_count() or 1  # for CPU operations, of all workers together
     data: Path = ROOT.parent / "shared" / "data"  # folder with pref/ and tokenizers/, for the profile `real`
     out: Path | None = None  # results as JSON
@@ -72,7 +71,6 @@ def chosen(arguments: Arguments) -> Preset:
         preset,
         cases=cases,
         repeats=arguments.repeats or preset.repeats,
-        scaled=preset.scaled if arguments.scaling else None,
         checked=[shape for shape in preset.checked if arguments.shapes is None or shape in arguments.shapes],
     )
 
@@ -114,7 +112,6 @@ READ: dict[str, Callable[[str], Any]] = {
     "pairs": _count,
     "repeats": _count,
     "causes": lambda text: _choice("true", "false")(text) == "true",
-    "scaling": lambda text: _choice("true", "false")(text) == "true",
     "threads": _count,
     "data": Path,
     "out": Path,

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from comparison.jobs import Job, answer, read_job
-from comparison.ours import now, overrides
+from comparison.machine import now
+from comparison.ours import overrides
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.config.compose import compose_run
 from dpo.config.derive import derive

@@ -12,6 +12,13 @@ import torch
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft")
 
 
+def now() -> float:
+    """Seconds, when all that was asked of the GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def environment(threads: int) -> dict[str, object]:
     """Date, hardware and versions."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -10,6 +10,7 @@ import torch
 
 from comparison import memory
 from comparison.jobs import Job, Measured, answer, digest, read_job
+from comparison.machine import now
 from dpo.config.compose import compose_run
 from dpo.data.loader import Loader, PreparedStep
 from dpo.reference.compute import Pass
@@ -96,12 +97,6 @@ class Inside:
             return result
 
         return call
-
-
-def now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def main() -> None:

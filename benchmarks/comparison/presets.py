@@ -41,7 +41,6 @@ class Preset:
     checked: list[str]  # shapes whose loss is compared first
     explained: list[str] | None = None  # cases whose causes are measured; null: all
     workers: int = 1
-    scaled: Case | None = None  # what one and two workers are compared on
     longest: int = 16384  # tokens of the longest pair
 
 
@@ -50,11 +49,11 @@ def _cases(shape: str, **pairs: int) -> list[Case]:
 
 
 PRESETS = {
-    # 2 cores. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
+    # 2 cores, about half an hour. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
     "cpu": Preset(
         cases=[
-            *_cases("small-head", real=12, hh=16, ultrafeedback=8, four=12, agentic2k=4),
-            *_cases("large-vocabulary", hh=16, ultrafeedback=8),
+            *_cases("small-head", real=12, hh=8, ultrafeedback=8, four=12, agentic2k=4),
+            *_cases("large-vocabulary", hh=8),
         ],
         precision="fp32",
         micro_batch_tokens=2048,  # four ranked answers fit into a row; in 1024 they would stand in parts
@@ -62,7 +61,7 @@ PRESETS = {
         repeats=3,
         warmup_epochs=0,
         checked=["small-head", "large-vocabulary"],
-        scaled=Case(shape="small-head", profile="ultrafeedback", n_pairs=16),
+        explained=["small-head/hh", "small-head/four"],  # three minutes each
     ),
     # One GPU of 80 GB or more.
     "gpu1": Preset(

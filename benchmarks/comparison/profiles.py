@@ -21,9 +21,9 @@ class Profile:
     about: str
     prompt: int
     answers: tuple[int, ...]  # medians from the best answer to the worst; every two of them make a pair
-    prompt_spread: float
-    answer_spread: float
-    longest: int  # tokens of prompt + answer; what is beyond is cut here, so that neither trainer cuts anything
+    prompt_spread: float = 0.8
+    answer_spread: float = 0.6
+    longest: int = 2048  # tokens of prompt + answer; what is beyond is cut here, so that neither trainer cuts anything
 
     @property
     def pairs_per_prompt(self) -> int:
@@ -31,45 +31,18 @@ class Profile:
 
 
 PROFILES = {
-    "hh": Profile(
-        about="HH multi-turn: short answers, long tails",
-        prompt=180,
-        answers=(60, 60),
-        prompt_spread=0.8,
-        answer_spread=0.8,
-        longest=2048,
-    ),
-    "ultrafeedback": Profile(
-        about="UltraFeedback: one turn, long answers",
-        prompt=150,
-        answers=(290, 250),
-        prompt_spread=0.8,
-        answer_spread=0.6,
-        longest=2048,
-    ),
+    "hh": Profile(about="HH multi-turn: short answers, long tails", prompt=180, answers=(60, 60), answer_spread=0.8),
+    "ultrafeedback": Profile(about="UltraFeedback: one turn, long answers", prompt=150, answers=(290, 250)),
     "four": Profile(
         about="4 completions per prompt, all 6 pairs, lengths as UltraFeedback",
         prompt=150,
         answers=(290, 280, 260, 250),
-        prompt_spread=0.8,
-        answer_spread=0.6,
-        longest=2048,
     ),
     "agentic2k": Profile(
-        about="agentic, scaled down: 2k prompts",
-        prompt=2048,
-        answers=(200, 200),
-        prompt_spread=0.25,
-        answer_spread=0.6,
-        longest=4096,
+        about="agentic, scaled down: 2k prompts", prompt=2048, answers=(200, 200), prompt_spread=0.25, longest=4096
     ),
     "agentic8k": Profile(
-        about="agentic: 8k prompts",
-        prompt=8192,
-        answers=(200, 200),
-        prompt_spread=0.25,
-        answer_spread=0.6,
-        longest=16384,
+        about="agentic: 8k prompts", prompt=8192, answers=(200, 200), prompt_spread=0.25, longest=16384
     ),
 }
 

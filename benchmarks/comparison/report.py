@@ -49,11 +49,6 @@ def case(result: dict[str, Any], say: Say) -> None:
 
 
 def end(results: dict[str, Any], say: Say) -> None:
-    if scaled := results["scaling"]:
-        say(
-            f"\none worker and two, one thread each, {scaled['case']}: {scaled['one']:.2f} and {scaled['two']:.2f} "
-            f"pairs/s, {scaled['ratio']:.2f}x\n"
-        )
     where = ", ".join(results["gpus"]) or f"{results['processor']}, {results['threads']} threads"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     rate = results["matrix_rate"]

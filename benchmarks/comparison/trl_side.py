@@ -1,6 +1,5 @@
 """Worker: TRL's DPOTrainer trains. The only file that imports TRL."""
 
-import time
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from comparison import memory
 from comparison.jobs import Job, Measured, answer, digest, read_job
+from comparison.machine import now
 from comparison.search import climb
 
 
@@ -41,12 +41,6 @@ class TimedTrainer(DPOTrainer):
         result = super()._precompute_ref_logps(*args, **kwargs)
         self.reference_seconds = now() - start
         return result
-
-
-def now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def main() -> None:

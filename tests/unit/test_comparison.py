@@ -198,7 +198,6 @@ def results() -> dict[str, object]:
     ]
     machine = {"gpus": [], "processor": "CPU", "threads": 2, "date": "2026-01-01", "versions": {"torch": "2"}}
     whole = {"ratio": case["ratio"], "memory_ratio": case["memory_ratio"], "matrix_rate": 1e12, "seconds": 5.0}
-    whole["scaling"] = {"case": "tiny/hh", "one": 2.0, "two": 3.5, "ratio": 1.75}
     return {**machine, "cases": [case], **whole}
 
 

@@ -50,16 +50,16 @@ def build_reference(config: RunConfig, policy: Policy, source: ModelSource, worl
     return FrozenReference(scorer)
 
 
-def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world: World, stop: StopRequest) -> bool:
+def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world: World, stop: StopRequest) -> None:
     """`reference=cached`: give every group its log-probabilities. Those of its rows, those on disk, and the rest
-    computed now, by a model that is loaded for nothing else and gone afterwards. False when asked to stop on the way. A
-    collective.
+    computed now, by a model that is loaded for nothing else and gone afterwards. A collective.
 
     Raises:
         UserError: weights that cannot be read, a cache folder that cannot be written, values that cannot be right.
+        Stopped: on request. What was computed is on disk.
     """
     if config.reference.kind != "cached":
-        return True
+        return
     everything = [*groups.train, *groups.held_out]
     own = [group for group in everything if group.reference is not None]
     spots = supplied.choose_spots(own, config.reference.spot_check)
@@ -72,30 +72,26 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world
             sum(group.n_pairs for group in spots),
         )
     wanted = [group for group in everything if group.reference is None] + checked
-    if wanted and not _look_up_or_compute(config, reference_source(config.reference, source), wanted, world, stop):
-        return False
+    if wanted:
+        _look_up_or_compute(config, reference_source(config.reference, source), wanted, world, stop)
     supplied.compare(spots, checked, world.precision)
-    return True
 
 
 def _look_up_or_compute(
     config: RunConfig, source: ModelSource, groups: list[PromptGroup], world: World, stop: StopRequest
-) -> bool:
+) -> None:
     responses = Responses.of(groups)
-    store = _on_main(world, lambda: _open_store(config, source))
+    store = _on_main(world, stop, lambda: _open_store(config, source))
     values = _agreed(world, lambda: store.lookup(responses.keys), len(responses.keys))
     n_missing = int(np.isnan(values).sum())
     found, total = f"{len(values) - n_missing:,}", f"{len(values):,}"
     doing = f", computing {n_missing:,}" if n_missing else ""
     log.info("reference: %s of %s responses found in %s%s", found, total, store.folder, doing)
     if n_missing:
-        done = _compute(config, source, responses, values, world, store=store, stop=stop)
+        _compute(config, source, responses, values, world, store=store, stop=stop)
         world.release_models()
-        if not done:
-            return False
     with lasting_objects():
         responses.assign(values)
-    return True
 
 
 def _open_store(config: RunConfig, source: ModelSource) -> Store:
@@ -116,7 +112,7 @@ def _compute(
     *,
     store: Store,
     stop: StopRequest,
-) -> bool:
+) -> None:
     scorer, layout = _load_frozen(config, source, world, layout=None)
     micro = MicroBatches(
         layout=layout,
@@ -130,7 +126,7 @@ def _compute(
     reference_pass = Pass(
         reference=FrozenReference(scorer), micro=micro, world=world, store=store, keys=responses.keys, stop=stop
     )
-    return reference_pass.run(missing, values)
+    reference_pass.run(missing, values)
 
 
 def _load_frozen(config: RunConfig, source: ModelSource, world: World, layout: str | None) -> tuple[nn.Module, str]:
@@ -149,15 +145,16 @@ def _load_frozen(config: RunConfig, source: ModelSource, world: World, layout: s
     return frozen, layout
 
 
-def _on_main(world: World, compute: Callable[[], T]) -> T:
+def _on_main(world: World, stop: StopRequest, compute: Callable[[], T]) -> T:
     """What `compute` gives on rank 0, on every worker; an error that the user can cure is everybody's."""
-    outcome: Any = None
-    if world.is_main:
+
+    def mine() -> T | UserError | None:
         try:
-            outcome = compute()
+            return compute() if world.is_main else None
         except UserError as error:
-            outcome = error
-    outcome = world.collect(outcome)[0]
+            return error
+
+    outcome: Any = world.collect(stop.alone(mine))[0]
     if isinstance(outcome, UserError):
         raise outcome
     return outcome

@@ -11,6 +11,7 @@ from pathlib import Path
 from dpo.config.compose import Composed
 from dpo.distributed import launcher
 from dpo.errors import ConfigError
+from dpo.preempt import StopRequest
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,16 +28,25 @@ class Command:
 
 def _train(composed: Composed, words: list[str]) -> int:
     launcher.refuse_foreign_deepspeed()
+    stop = _listen()
     from dpo.run import run
 
-    return run(composed)
+    return run(composed, stop)
 
 
 def _reference(composed: Composed, words: list[str]) -> int:
     launcher.refuse_foreign_deepspeed()
+    stop = _listen()
     from dpo.run_reference import run_reference
 
-    return run_reference(composed)
+    return run_reference(composed, stop)
+
+
+def _listen() -> StopRequest:
+    """Before the imports: a job that is asked to stop in its first seconds leaves as cleanly as later."""
+    stop = StopRequest()
+    stop.install()
+    return stop
 
 
 def _cache(composed: Composed, words: list[str]) -> int:

@@ -110,6 +110,7 @@ class Status:
     state: str = "running"  # running | done | stopped | failed
     why: str = ""  # one sentence for stopped and failed
     step: int = 0  # optimizer steps done
+    stop_seconds: float | None = None  # of a stopped run: from the request to here, the checkpoint included
     total_steps: int | None = None  # null until the data are counted
     updated: str = ""  # ISO 8601, UTC; set by write_status
     name: str = ""  # of the run
@@ -222,15 +223,17 @@ class MetricsLog:
         self._file.write(line + "\n")
         self._file.flush()
 
-    def keep_until(self, step: int) -> None:
+    def keep_until(self, step: int, evaluated: int) -> None:
         """Drop every record with a later step, and a last line that a kill left half written.
 
-        For a resume from a checkpoint of `step`: the steps after it are trained, and logged, again. -1 empties the log.
+        For a resume from a checkpoint of `step`, the last evaluation being that of step `evaluated`: what comes after
+        them is done, and logged, again. -1 empties the log.
         """
         self.close()
         if not self.path.exists():
             return
-        kept = [record for record in read_metrics(self.path) if record.get("step", -1) <= step]
+        last = {"train": step, "eval": evaluated}
+        kept = [row for row in read_metrics(self.path) if row.get("step", -1) <= last.get(row.get("split", ""), step)]
         write_atomic(self.path, "".join(encode_line(record) + "\n" for record in kept))
 
     def close(self) -> None:

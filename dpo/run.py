@@ -25,7 +25,7 @@ from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
 from dpo.loss import Loss
 from dpo.model.source import ModelSource
-from dpo.preempt import StopRequest
+from dpo.preempt import Stopped, StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics, read_status, write_status
@@ -37,27 +37,29 @@ from dpo.trainer import Every, Trainer
 
 log = logging.getLogger(__name__)
 
-ANOTHER = "another worker was asked to stop"
 
-
-def run(composed: Composed) -> int:
+def run(composed: Composed, stop: StopRequest) -> int:
     """One run from configuration to exported model. Returns the exit code, 0 when done or stopped on request.
 
     Raises:
         UserError: anything the user can cure, before or during training; `status.json` then says failed and why.
     """
-    began = start(composed)
+    began = start(composed, stop)
     config, world, folder = began.config, began.world, began.folder
+    assembled = Run(
+        config=config,
+        source=began.source,
+        text=began.text,
+        world=world,
+        folder=folder,
+        checkpoints=Checkpoints(folder.checkpoints, config.checkpoint.keep, world),
+        stop=stop,
+    )
     try:
-        Run(
-            config=config,
-            source=began.source,
-            text=began.text,
-            world=world,
-            folder=folder,
-            checkpoints=Checkpoints(folder.checkpoints, config.checkpoint.keep, world),
-            stop=StopRequest(folder.path / STOP),
-        ).go()
+        assembled.go()
+    except Stopped:
+        assembled.note_stop()
+        log.info("%s: leaving %.1f s later; the same command continues from there", stop.reason, stop.seconds())
     except BaseException as error:
         if world.is_main and folder.status.exists():
             why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -82,32 +84,44 @@ class Run:
     def go(self) -> None:
         log.info("run: %s", self.folder.path)
         checkpoint = open_folder(self.config, self.folder, self.checkpoints)
-        self.stop.install()
+        self.stop.watch(self.folder.path / STOP)
         if self.world.is_main:
-            write_status(self.folder, state="running", why="", name=self.folder.name)
-        sets = build_data(self.config, self.text, self.folder, self.world.is_main)
+            write_status(self.folder, state="running", why="", stop_seconds=None, name=self.folder.name)
+        sets = self.stop.alone(lambda: build_data(self.config, self.text, self.folder, self.world.is_main))
         loss = Loss(self.config.loss)
-        groups = build_groups(self.config, sets, loss)
+        groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
         plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
         if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and self.folder.final.exists():
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
             return self._show(total_steps)
-        if not fill_reference(self.config, self.source, groups, self.world, self.stop):
-            return self._stop_before_training()
+        fill_reference(self.config, self.source, groups, self.world, self.stop)
         trainer, policy = self._assemble(sets, groups, loss, plan)
+        self.stop.check()
         if checkpoint:
             restore(checkpoint, trainer.engine, {"progress": trainer.done})
+            trainer.saved = trainer.done.step
         elif self.config.guard.self_check:
             self._self_check(trainer, groups.supplied)
         trainer.recorder = self._recorder(trainer)
         log.info("%s", _overview(trainer))
         try:
-            outcome = trainer.run()
+            trainer.run()
+        except Stopped:
+            log.info("stopped after step %d", trainer.done.step)
+            self.note_stop(step=trainer.done.step)  # first: closing the tracker may take longer than a scheduler waits
+            trainer.recorder.close(0, self._summary())
+            raise
         except BaseException:
             trainer.recorder.close(1, {})
             raise
-        self._end(trainer, policy, outcome)
+        self._end(trainer, policy)
+
+    def note_stop(self, **changes: Any) -> None:
+        """In status.json, with the time since the request."""
+        if self.world.is_main:
+            seconds = round(self.stop.seconds(), 3)
+            write_status(self.folder, state="stopped", why=self.stop.reason, stop_seconds=seconds, **changes)
 
     def _assemble(self, sets: TokenizedSets, groups: Groups, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
         """The model side, and the trainer over it."""
@@ -134,6 +148,7 @@ class Run:
             reference=reference,
             loss=loss,
             world=world,
+            stop=self.stop,
         )
         trainer = Trainer(
             seed=config.seed,
@@ -165,6 +180,7 @@ class Run:
             end_of_turn=self.text.template.end_of_turn,
             check=check,
             world=self.world,
+            stop=self.stop,
         )
 
     def _self_check(self, trainer: Trainer, supplied: bool) -> None:
@@ -195,22 +211,11 @@ class Run:
         recorder.status(total_steps=trainer.total_steps, step=trainer.done.step, wandb_id=wandb_id)
         return recorder
 
-    def _end(self, trainer: Trainer, policy: Policy, outcome: str) -> None:
-        """Export what is done, say what is stopped, close the records."""
-        recorder, step = trainer.recorder, trainer.done.step
-        if outcome == "done":
-            export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
-        else:
-            recorder.status(state="stopped", step=step, why=self.stop.reason or ANOTHER)
-            log.info("stopped after step %d; the same command continues from there", step)
-        recorder.close(0, self._summary())
-        if outcome == "done":
-            self._show(step)
-
-    def _stop_before_training(self) -> None:
-        if self.world.is_main:
-            write_status(self.folder, state="stopped", why=self.stop.reason or ANOTHER)
-        log.info("stopped before the first step; the same command continues from there")
+    def _end(self, trainer: Trainer, policy: Policy) -> None:
+        """Export the model, close the records, show what came of it."""
+        export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
+        trainer.recorder.close(0, self._summary())
+        self._show(trainer.done.step)
 
     def _show(self, step: int) -> None:
         if self.world.is_main:

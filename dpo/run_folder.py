@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from dpo.checkpoint import Checkpoints, find_checkpoint
+from dpo.checkpoint import Checkpoints, find_checkpoint, read_manifest
 from dpo.config.compose import as_dict, as_yaml, read_yaml
 from dpo.config.identity import differences
 from dpo.config.schema import RunConfig
@@ -32,9 +32,9 @@ def open_folder(config: RunConfig, folder: RunFolder, checkpoints: Checkpoints) 
             _set_aside(folder)
         folder.create()
         write_atomic(folder.config, as_yaml(config))
-        step = int(checkpoint.name.removeprefix("step-")) if checkpoint else -1
+        done = read_manifest(checkpoint)["providers"]["progress"] if checkpoint else {"step": -1, "evaluated": -1}
         with MetricsLog(folder.metrics) as metrics:
-            metrics.keep_until(step)
+            metrics.keep_until(done["step"], done["evaluated"])
         (folder.path / STOP).unlink(missing_ok=True)  # it stopped the launch before this one
         if checkpoint is None:
             folder.samples.unlink(missing_ok=True)

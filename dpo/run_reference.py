@@ -7,29 +7,28 @@ from dpo.build_reference import fill_reference
 from dpo.config.compose import Composed
 from dpo.errors import ConfigError
 from dpo.loss import Loss
-from dpo.preempt import StopRequest
+from dpo.preempt import Stopped, StopRequest
 from dpo.start import start
 
 log = logging.getLogger(__name__)
 
 
-def run_reference(composed: Composed) -> int:
+def run_reference(composed: Composed, stop: StopRequest) -> int:
     """Returns the exit code, 0 when everything is there or when stopped on request.
 
     Raises:
         UserError: anything the user can cure.
     """
-    began = start(composed)
+    began = start(composed, stop)
     config, world = began.config, began.world
     if config.reference.kind != "cached":
         raise ConfigError([f"reference={config.reference.kind} keeps nothing on disk: use reference=cached"])
-    stop = StopRequest()
-    stop.install()
-    sets = build_data(config, began.text, began.folder, world.is_main)
-    groups = build_groups(config, sets, Loss(config.loss))
-    if fill_reference(config, began.source, groups, world, stop):
+    try:
+        sets = stop.alone(lambda: build_data(config, began.text, began.folder, world.is_main))
+        groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
+        fill_reference(config, began.source, groups, world, stop)
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))
-    else:
-        log.info("stopped; the same command continues from there")
+    except Stopped:
+        log.info("stopped %.1f s after: %s; the same command continues from there", stop.seconds(), stop.reason)
     world.close()
     return 0

@@ -15,6 +15,8 @@ from dpo.log import quiet_model_loading
 from dpo.model import attention, kernels, ulysses
 from dpo.model.source import ModelSource, policy_source
 from dpo.optim import require_packages
+from dpo.preempt import StopRequest
+from dpo.progress import clock_time
 from dpo.records import RunFolder
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ class Start:
     folder: RunFolder
 
 
-def start(composed: Composed) -> Start:
-    """Check and complete the settings, then join the other workers.
+def start(composed: Composed, stop: StopRequest) -> Start:
+    """Check and complete the settings, then join the other workers. What `stop` hears from then on is agreed with them.
 
     Raises:
         UserError: settings that contradict each other, no such model, a machine that lacks something.
@@ -42,10 +44,13 @@ def start(composed: Composed) -> Start:
     for note in [*composed.notes, *derive(config)]:
         log.info("%s", note)
     require_packages(config.optim)
+    if (seconds := stop.set_deadline(config.checkpoint.deadline)) is not None:
+        log.info("checkpoint.deadline=%s: stopping in %s", config.checkpoint.deadline, clock_time(seconds))
     source = policy_source(config.model, config.seed)
     text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
     hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
     world = start_world(config.zero, config.optim, config.precision, hidden_size)
+    stop.join(world)
     device = world.device.type
     check_device(config, device, kernels.missing(config.model.kernels, device))
     sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""

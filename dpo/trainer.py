@@ -21,7 +21,7 @@ from dpo.memory import peak_gib
 from dpo.metrics import StepStats
 from dpo.model.scorer import Scorer
 from dpo.optim import learning_rate
-from dpo.preempt import StopRequest
+from dpo.preempt import Stopped, StopRequest
 from dpo.recorder import Recorder
 from dpo.step import Reference, train_step
 
@@ -44,12 +44,14 @@ class Progressed:
     step: int = 0  # optimizer steps done
     pairs: int = 0  # trained on
     tokens: int = 0  # prompts once, responses each, no padding
+    evaluated: int = -1  # step of the last evaluation; a run that was stopped in one owes it
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "pairs": self.pairs, "tokens": self.tokens}
+        return {"step": self.step, "pairs": self.pairs, "tokens": self.tokens, "evaluated": self.evaluated}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.pairs, self.tokens = state["step"], state["pairs"], state["tokens"]
+        self.evaluated = state["evaluated"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,25 +85,29 @@ class Trainer:
     stop: StopRequest
     recorder: Recorder = field(init=False)  # opened last, when nothing can go wrong before the first step any more
     done: Progressed = field(default_factory=Progressed)
+    saved: int = 0  # step of the newest checkpoint
     window: Window = field(init=False)
 
-    def run(self) -> str:
-        """Train to the end or to a request to stop: "done" or "stopped"."""
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Stopped: on request, with a checkpoint of the last whole step; what was begun after it is repeated on resume.
+        """
         self.window = Window(stats=StepStats(self.world.device))
-        if self.done.step == 0:
-            self.evaluate(with_samples=True)
-        while self.done.step < self.total_steps:
-            self.train()
-            if self._due(self.every.record):
-                self.record()
-            if self._due(self.every.evaluate):
-                self.evaluate(with_samples=self.done.step == self.total_steps)
-            stopping = self.world.any(self.stop.requested()) and self.done.step < self.total_steps
-            if self._due(self.every.save) or stopping:
+        try:
+            self._evaluate_if_due()
+            while self.done.step < self.total_steps:
+                self.train()
+                if self._due(self.every.record):
+                    self.record()
+                self._evaluate_if_due()
+                if self._due(self.every.save):
+                    self.save()
+        except Stopped:
+            if self.done.step > self.saved:
                 self.save()
-            if stopping:
-                return "stopped"
-        return "done"
+            raise
 
     def train(self) -> None:
         """One optimizer step."""
@@ -148,27 +154,39 @@ class Trainer:
         )
         self.window = Window(stats=StepStats(self.world.device))
 
-    def evaluate(self, with_samples: bool) -> None:
+    def evaluate(self) -> None:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
         record = self.held_out.measure()
-        if with_samples:
+        if self.done.step in (0, self.total_steps):
             answers, shares = self.sampler.sample(self.scorer)
             self.recorder.samples(self.done.step, answers)
             record |= shares
         if record:
             self.recorder.log({"step": self.done.step, "split": "eval", **record})
+        self.done.evaluated = self.done.step
 
     def save(self) -> None:
         folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})
+        self.saved = self.done.step
         log.debug("checkpoint %s", folder)
 
     def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
-        """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory."""
+        """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory.
+
+        Before each the workers may agree to stop: the step is then abandoned. What it has added to the gradients is in
+        no checkpoint, and its sums are in no record.
+        """
         for i, batch in enumerate(batches):
+            self.stop.check()
             yield batch.to(self.world.device), i == len(batches) - 1
 
     def _lr(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.optim)
+
+    def _evaluate_if_due(self) -> None:
+        """Once per step, also when the run was stopped before or in the evaluation of the step it continues from."""
+        if self.done.evaluated < self.done.step and (self.done.step == 0 or self._due(self.every.evaluate)):
+            self.evaluate()
 
     def _due(self, every: int) -> bool:
         return self.done.step == self.total_steps or (every > 0 and self.done.step % every == 0)

@@ -13,6 +13,11 @@ if ((gpus == 0)); then
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
 fi
 
+# Asked to stop, the launcher kills what has not left after 30 s (SIGTERM, Ctrl-C): writing a large state takes longer.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}"
+# Schedulers send USR1 to every process. The workers listen to it; the launcher would die of it and leave them behind.
+trap '' USR1
+
 # `accelerate launch` itself, but a failed run ends with its own message and exit code, not with forty lines of the
 # launcher's stack below it. (--quiet does that for a single process only, accelerate 1.15.)
 accelerate='

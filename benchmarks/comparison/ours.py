@@ -13,6 +13,7 @@ from comparison.jobs import Job, Measured, answer, digest, read_job
 from comparison.machine import now
 from dpo.config.compose import compose_run
 from dpo.data.loader import Loader, PreparedStep
+from dpo.preempt import StopRequest
 from dpo.reference.compute import Pass
 from dpo.run import run
 from dpo.trainer import Trainer
@@ -50,11 +51,10 @@ class Clock:
             self.computed[step] = sum(batch.ids.numel() for batch in prepared.batches)
             return prepared
 
-        def filled(reference_pass: Pass, *given: Any) -> bool:
+        def filled(reference_pass: Pass, *given: Any) -> None:
             start = now()
-            complete = fill(reference_pass, *given)
+            fill(reference_pass, *given)
             self.pass_seconds = now() - start
-            return complete
 
         Trainer.train, Loader.step, Pass.run = timed, counted, filled  # type: ignore[assignment, method-assign]
 
@@ -105,7 +105,7 @@ def main() -> None:
     clock = Clock(job=job)
     clock.watch()
     try:
-        run(compose_run(overrides(job), int(os.environ.get("WORLD_SIZE", "1"))))
+        run(compose_run(overrides(job), int(os.environ.get("WORLD_SIZE", "1"))), StopRequest())
     except LastStepDone:
         answer(job, asdict(measured(clock, baseline)))
 

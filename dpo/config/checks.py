@@ -1,10 +1,13 @@
 """Every cross-check of a configuration: all problems at once, each with the setting to change."""
 
+import os
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dpo.config.schema import LoraAdapterConfig, RunConfig
+from dpo.config.schema import CheckpointConfig, LoraAdapterConfig, RunConfig
+from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
 from dpo.loss import LOSSES
@@ -17,6 +20,7 @@ def check(config: RunConfig) -> None:
         *_model_and_data(config),
         *_reference(config),
         *_zero(config),
+        *_checkpoint(config.checkpoint),
         *_not_yet(config),
         *_names(config),
     ]
@@ -153,6 +157,14 @@ def _zero(config: RunConfig) -> list[str]:
             "optim=adamw, or a zero= without offload"
         )
     return problems
+
+
+def _checkpoint(checkpoint: CheckpointConfig) -> list[str]:
+    try:
+        seconds_left(checkpoint.deadline, datetime.now().astimezone(), os.environ)
+    except ValueError as error:
+        return [f"checkpoint.deadline={checkpoint.deadline}: {error}"]
+    return []
 
 
 def _not_yet(config: RunConfig) -> list[str]:

@@ -46,6 +46,7 @@ class World:
     device: torch.device
     zero: int
     precision: str
+    control: dist.ProcessGroup | None = None  # all workers, over the CPU: what they agree on waits for no device
     sequence: SequenceGroup | None = None  # the workers that share this one's rows
 
     @property
@@ -97,11 +98,13 @@ class World:
         dist.all_gather_into_tensor(out, values)
         return out.view(self.size, -1)
 
-    def any(self, flag: bool) -> bool:
-        """True on all workers when it is true on one."""
+    def agree(self, flag: bool) -> bool:
+        """True on all workers when it is true on one. The hosts wait for each other, their devices go on."""
         if self.size == 1:
             return flag
-        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+        flags = torch.tensor([flag], dtype=torch.int32)
+        dist.all_reduce(flags, group=self.control)
+        return bool(flags.item())
 
     def collect(self, value: Any) -> list[Any]:
         """A picklable value of every worker, in order of rank."""
@@ -174,8 +177,13 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
         device=accelerator.device,
         zero=stage,
         precision=precision,
+        control=_control_group(zero) if accelerator.num_processes > 1 else None,
         sequence=_sequence_group(zero),
     )
+
+
+def _control_group(zero: ZeroConfig) -> dist.ProcessGroup:
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=zero.timeout_seconds))
 
 
 def _sequence_group(zero: ZeroConfig) -> SequenceGroup | None:

@@ -8,6 +8,7 @@ from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
 from dpo.loss import Loss
 from dpo.metrics import StepStats
+from dpo.preempt import StopRequest
 from dpo.step import Reference, measure
 
 
@@ -21,14 +22,20 @@ class HeldOut:
     reference: Reference
     loss: Loss
     world: World
+    stop: StopRequest
 
     def measure(self) -> dict[str, float]:
-        """Means over the set; empty when there is none. A collective."""
+        """Means over the set; empty when there is none. A collective.
+
+        Raises:
+            Stopped: on request, between two rows.
+        """
         if not self.groups:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
         for row in spread_groups(self.groups, self.micro)[self.world.data_rank]:
+            self.stop.check()
             batch = self.micro.collate(row).to(self.world.device)
             measure(self.engine, self.reference, batch, self.loss, stats)
         self.engine.scorer.train()

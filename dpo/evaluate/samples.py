@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from dpo.data.pair import TokenizedPair
 from dpo.distributed.world import World
 from dpo.model.scorer import Scorer
+from dpo.preempt import StopRequest
 
 CHUNK = 32  # prompts generated together on one worker
 
@@ -25,9 +26,14 @@ class Sampler:
     end_of_turn: str
     check: Callable[[str, str], dict[str, bool]] | None  # (prompt, answer) -> verdicts
     world: World
+    stop: StopRequest
 
     def sample(self, scorer: Scorer) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """(records to show, share of answers per verdict). A collective; equal on every worker."""
+        """(records to show, share of answers per verdict). A collective; equal on every worker.
+
+        Raises:
+            Stopped: on request, between two tokens.
+        """
         if not self.pairs:
             return [], {}
         answers = self._answers(scorer)
@@ -49,8 +55,12 @@ class Sampler:
         mine = [self.pairs[i % len(self.pairs)].prompt_ids for i in share][:count]
         texts: list[str] = []
         with scorer.plain_model() as model:
-            for start in range(0, count, CHUNK):
-                texts += self._generate(model, mine[start : start + CHUNK])
+            asked = model.register_forward_pre_hook(lambda *_: self.stop.check())
+            try:
+                for start in range(0, count, CHUNK):
+                    texts += self._generate(model, mine[start : start + CHUNK])
+            finally:
+                asked.remove()
         shares = self.world.collect(texts)
         return [shares[i % self.world.size][i // self.world.size] for i in range(len(self.pairs))]
 
@@ -64,9 +74,8 @@ class Sampler:
         greedy = GenerationConfig(
             max_new_tokens=self.max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=pad
         )
-        out = model.generate(
-            ids, attention_mask=mask, generation_config=greedy, synced_gpus=self.world.zero == 3 and self.world.size > 1
-        )
+        # Synced: equally many forwards on every worker, which sharded weights need, and the request to stop.
+        out = model.generate(ids, attention_mask=mask, generation_config=greedy, synced_gpus=self.world.size > 1)
         return [self._text(_until(row[width:].tolist(), ends)) for row in out]
 
     def _text(self, ids: list[int]) -> str:

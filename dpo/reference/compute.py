@@ -37,27 +37,27 @@ class Pass:
     _waiting: list[tuple[Missing, Tensor]] = field(init=False, default_factory=list)  # computed, not yet on disk
     _flushed: float = field(init=False, default_factory=time.monotonic)
 
-    def run(self, missing: list[Missing], values: NDArray[np.float32]) -> bool:
-        """Fill in `values` [U] on every worker. False when asked to stop: what is done is on disk then.
+    def run(self, missing: list[Missing], values: NDArray[np.float32]) -> None:
+        """Fill in `values` [U] on every worker.
 
         Raises:
             ModelError: a log-probability that is not finite.
+            Stopped: on request, between two rows. What is done is on disk then.
         """
         rows = _deal(cut_rows(missing, self.micro), self.world.data_size)
         computed = np.zeros_like(values)
         progress = _Progress(sum(len(m.places) for m in missing), rows)
         try:
             for number, row in enumerate(rows):
+                self.stop.check()
                 self._compute(row[self.world.data_rank], computed)
                 progress.show(number)
-                if self._stopping(computed, row[self.world.data_rank]):
-                    return False
+                self._require_finite(computed, row[self.world.data_rank])
         finally:
             self._flush()
         places = [place for m in missing for place in m.places]
         everyone = self.world.data_sum(torch.from_numpy(computed[places]).to(self.world.device))
         values[places] = everyone.cpu().numpy()
-        return True
 
     def _compute(self, row: list[Missing], computed: NDArray[np.float32]) -> None:
         """One row of this worker; an empty one takes part in the forward of the others."""
@@ -72,18 +72,15 @@ class Pass:
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
-    def _stopping(self, computed: NDArray[np.float32], row: list[Missing]) -> bool:
-        """Agreed after every row, so that nobody waits for a worker that has left."""
+    def _require_finite(self, computed: NDArray[np.float32], row: list[Missing]) -> None:
+        """Agreed after every row, so that nobody waits for a worker that has failed."""
         wrong = [m for m in row if not np.isfinite(computed[m.places]).all()]
-        flags = torch.tensor([self.stop.requested(), bool(wrong)], dtype=torch.float32, device=self.world.device)
-        stop, failed = self.world.sum(flags).tolist()
-        if failed:
+        if self.world.agree(bool(wrong)):
             sources = [source for found in self.world.collect([m.group.sources[0] for m in wrong]) for source in found]
             raise ModelError(
                 f"the reference's log-probability of {', '.join(sources[:3])} is not finite in "
                 f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded"
             )
-        return bool(stop)
 
     def _flush(self) -> None:
         """One part with everything that is waiting; never a value that is not finite."""

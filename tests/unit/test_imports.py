@@ -30,7 +30,7 @@ LAYERS = [
     ["dpo.demo"],
     ["dpo.data"],
     ["dpo.log", "dpo.memory", "dpo.preempt", "dpo.progress", "dpo.records", "dpo.report", "dpo.track"],
-    ["dpo.redact"],
+    ["dpo.deadline", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -150,7 +150,7 @@ def test_resume_drops_later_steps_and_a_torn_line(tmp_path: Path) -> None:
         log.append({"step": 5, "split": "eval", "loss": 0.5})
     with path.open("a") as file:
         file.write('{"step": 8, "lo')
-    log.keep_until(5)
+    log.keep_until(5, 5)
     for step in range(6, 9):
         log.append({"step": step, "split": "train", "loss": -1.0})
     log.close()
@@ -159,8 +159,19 @@ def test_resume_drops_later_steps_and_a_torn_line(tmp_path: Path) -> None:
     assert [row["step"] for row in rows if row["split"] == "eval"] == [0, 5]
     assert math.isnan(rows[2]["loss"]) and rows[-1]["loss"] == -1.0
     assert all(strict(line) for line in path.read_text().splitlines())
-    log.keep_until(-1)
+    log.keep_until(-1, -1)
     assert read_metrics(path) == []
+
+
+def test_resume_drops_the_evaluation_that_its_checkpoint_still_owes(tmp_path: Path) -> None:
+    """Stopped in the evaluation of step 4, then killed after it was made up for: it is made again."""
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": step, "split": split} for step in (2, 4) for split in ("train", "eval")]
+    with MetricsLog(path) as log:
+        for row in rows:
+            log.append(row)
+        log.keep_until(4, 2)
+    assert read_metrics(path) == rows[:-1]
 
 
 def test_appending_after_a_kill_loses_only_the_torn_line(tmp_path: Path) -> None:
@@ -173,7 +184,7 @@ def test_appending_after_a_kill_loses_only_the_torn_line(tmp_path: Path) -> None
 
 def test_missing_files_are_empty(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "none.jsonl") == []
-    MetricsLog(tmp_path / "none.jsonl").keep_until(3)
+    MetricsLog(tmp_path / "none.jsonl").keep_until(3, 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from one_worker import world
 from dpo.data.batch import Batch, PromptGroup
 from dpo.data.rows import MicroBatches
 from dpo.errors import ModelError
-from dpo.preempt import StopRequest
+from dpo.preempt import Stopped, StopRequest
 from dpo.reference import compute
 from dpo.reference.compute import Pass, cut_rows
 from dpo.reference.keys import response_keys
@@ -81,7 +81,7 @@ def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Pa
     responses, model = Responses.of(groups), Lengths()
     values = nothing_known(responses)
     missing = responses.missing(values, fits)
-    assert a_pass(a_store(tmp_path), responses, model).run(missing, values)
+    a_pass(a_store(tmp_path), responses, model).run(missing, values)
     responses.assign(values)
     assert [group.reference for group in groups] == [[-5, -3], [-2, -4], [-7, -6], [-3, -5]]
     assert sum(len(batch.tokens) for batch in model.rows) == 6
@@ -137,13 +137,14 @@ def test_it_writes_as_it_goes_and_stops_between_rows(tmp_path: Path, monkeypatch
     first = a_pass(a_store(tmp_path), responses, model)
     model.after = lambda: setattr(first.stop, "reason", "asked to") if len(model.rows) == 2 else None
     missing = responses.missing(values, fits)
-    assert not first.run(missing, values)
+    with pytest.raises(Stopped, match="asked to"):
+        first.run(missing, values)
     assert len(parts_of(a_store(tmp_path).folder)) == 2
     known = a_store(tmp_path).lookup(responses.keys)
     n_missing = int(np.isnan(known).sum())
     assert 0 < n_missing < len(known)
     again = Lengths()
-    assert a_pass(a_store(tmp_path), responses, again).run(responses.missing(known, fits), known)
+    a_pass(a_store(tmp_path), responses, again).run(responses.missing(known, fits), known)
     assert sum(len(batch.tokens) for batch in again.rows) == n_missing
     assert not np.isnan(known).any()
 
@@ -152,7 +153,7 @@ def test_between_two_parts_nothing_is_written(tmp_path: Path) -> None:
     responses, model = Responses.of(groups_of(*[[5, 3]] * 6)), Lengths()
     values = nothing_known(responses)
     model.after = lambda: assert_none(a_store(tmp_path))
-    assert a_pass(a_store(tmp_path), responses, model).run(responses.missing(values, fits), values)
+    a_pass(a_store(tmp_path), responses, model).run(responses.missing(values, fits), values)
     assert len(model.rows) > 2 and len(parts_of(a_store(tmp_path).folder)) == 1
 
 

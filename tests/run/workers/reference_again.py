@@ -34,13 +34,14 @@ CHANGED = (
 def main(model: str, *overrides: str) -> None:
     setup_logging(launcher.rank() == 0)
     settings = [f"model.path={model}", "data.demo=30", "output_dir=.", *overrides]
-    began = start(compose_run(settings, launcher.world_size()))
+    stop = StopRequest()
+    began = start(compose_run(settings, launcher.world_size()), stop)
     for more in ((), CHANGED, ()):
         config = compose_run([*settings, *more], launcher.world_size()).config
         derive(config)
         sets = build_data(config, began.text, began.folder, began.world.is_main)
         groups = build_groups(config, sets, Loss(config.loss))
-        assert fill_reference(config, began.source, groups, began.world, StopRequest())
+        fill_reference(config, began.source, groups, began.world, stop)
         began.world.barrier()
         if more and began.world.is_main:
             other_weights(Path(model, "model.safetensors"))

@@ -78,7 +78,8 @@ def count_collectives() -> None:
         def counted(*args: Any, name: str = name, original: Any = original, **kwargs: Any) -> Any:
             caller = sys._getframe(1)
             if PACKAGE in Path(caller.f_code.co_filename).parents and COUNTING:
-                COUNTS.collectives[f"{caller.f_code.co_name}"] += 1
+                group = ", control group" if kwargs.get("group") is not None else ""
+                COUNTS.collectives[f"{caller.f_code.co_name}{group}"] += 1
             return original(*args, **kwargs)
 
         setattr(dist, name, counted)

@@ -92,16 +92,20 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            Stopped: on request, with a checkpoint of the last whole step; what was begun after it is repeated on resume.
+            Stopped: on request, with a checkpoint of the last whole step: a resumed run repeats what came after it.
         """
         self.window = Window(stats=StepStats(self.world.device))
         try:
-            self._evaluate_if_due()
+            if self._evaluation_due():
+                self.evaluate()
+                if self.done.step:
+                    self.save()  # else the checkpoint that the run continues from would owe it for ever
             while self.done.step < self.total_steps:
                 self.train()
                 if self._due(self.every.record):
                     self.record()
-                self._evaluate_if_due()
+                if self._evaluation_due():
+                    self.evaluate()
                 if self._due(self.every.save):
                     self.save()
         except Stopped:
@@ -183,10 +187,9 @@ class Trainer:
     def _lr(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.optim)
 
-    def _evaluate_if_due(self) -> None:
-        """Once per step, also when the run was stopped before or in the evaluation of the step it continues from."""
-        if self.done.evaluated < self.done.step and (self.done.step == 0 or self._due(self.every.evaluate)):
-            self.evaluate()
+    def _evaluation_due(self) -> bool:
+        """Also true when the run was stopped in or before the evaluation of the step that it continues from."""
+        return self.done.evaluated < self.done.step and (self.done.step == 0 or self._due(self.every.evaluate))
 
     def _due(self, every: int) -> bool:
         return self.done.step == self.total_steps or (every > 0 and self.done.step % every == 0)

@@ -125,7 +125,7 @@ def test_another_workers_request_is_everybodys_with_its_reason_and_time(clock: C
     stop = StopRequest()
     stop.join(Others((None, 0.0), ("received SIGUSR1", 2.5)))
     assert not stop.requested()
-    with pytest.raises(Stopped, match="^worker 2 received SIGUSR1$"):
+    with pytest.raises(Stopped, match=r"^worker 2 received SIGUSR1$"):
         stop.check()
     assert stop.seconds() == 2.5
 
@@ -134,7 +134,7 @@ def test_ones_own_reason_comes_first(clock: Clock) -> None:
     stop = StopRequest()
     stop.join(Others(("received SIGTERM", 2.5)))
     stop._on_signal(signal.SIGTERM, None)
-    with pytest.raises(Stopped, match="^received SIGTERM$"):
+    with pytest.raises(Stopped, match=r"^received SIGTERM$"):
         stop.check()
     assert stop.seconds() == 2.5
 

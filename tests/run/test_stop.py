@@ -1,5 +1,5 @@
-"""Asked to stop, wherever it is, a run leaves with exit code 0, and the next launch of the same command continues to the
-result of a run that nobody disturbed."""
+"""Asked to stop, wherever it is, a run leaves with exit code 0, and the next launch of the same command continues to
+the result of a run that nobody disturbed."""
 
 import json
 import signal

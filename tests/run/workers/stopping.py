@@ -162,7 +162,8 @@ remember()
 for item in [Item.parse(text) for text in items.split()]:
     now = Now(item=item, worker=int(worker))
     deadline = [f"checkpoint.deadline={DEADLINE}"] if item.how == "deadline" else []
-    code = cli.main([*overrides, *deadline, f"name={item.run}", "output_dir=."])
+    own = [f"name={item.run}", "output_dir=.", f"reference.cache_dir=cache-{item.run}"]
+    code = cli.main([*overrides, *deadline, *own])
     if code:
         sys.exit(code)
     if launcher.rank() == 0:

@@ -13,6 +13,7 @@ from dpo.distributed.placement import Placement, shape
 from dpo.distributed.plain import PlainEngine
 from dpo.distributed.world import World
 from dpo.errors import ModelError
+from dpo.model import remote_code
 from dpo.model.activations import checkpoint_layers
 from dpo.model.adapter import add_lora
 from dpo.model.compiled import compile_layers
@@ -85,7 +86,8 @@ def load(source: ModelSource, role: str, world: World) -> PreTrainedModel:
     """Its weights where those of the `role` belong, policy or reference."""
     if world.sequence is not None:
         require_shareable(source.config(), world.sequence_size)  # before minutes of loading
-    return load_causal_lm(source, Placement(world, role))
+    with remote_code.allowed(source):
+        return load_causal_lm(source, Placement(world, role))
 
 
 def _millions(count: int) -> str:

@@ -89,6 +89,7 @@ def _refuse_options(options: list[str]) -> None:
         if option in ("--multirun", "-m"):
             problems.append(f"{option}: DeepSpeed can be set up once per process; launch once per setting, in a loop")
         elif option != "--cfg":
-            problems.append(f"{option}: no such option; settings are written as group.setting=value (see --help)")
+            name = option.partition("=")[0]  # alone: who writes --hf_token=... does not want to read it again
+            problems.append(f"{name}: no such option; settings are written as group.setting=value (see --help)")
     if problems:
         raise ConfigError(problems)

@@ -67,6 +67,18 @@ def _cache(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _plan_step(composed: Composed, words: list[str]) -> int:
+    from dpo.run_plan import plan_step
+
+    if len(words) not in (1, 2) or not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+        raise ConfigError(
+            [f"plan-step {' '.join(words)}: expected {COMMANDS['plan-step'].words}, whole numbers from 1"]
+        )
+    step, workers = int(words[0]), int(words[1]) if len(words) == 2 else launcher.world_size()
+    sys.stdout.write(plan_step(composed, step, workers))
+    return 0
+
+
 TRAIN = """\
 Trains a causal language model by Direct Preference Optimization.
 
@@ -112,6 +124,18 @@ Shows and clears the reference log-probabilities that were kept.
   reference.cache_dir=<folder>                another cache than outputs/reference_cache
 """
 
+PLAN_STEP = """\
+Shows the pairs of one optimizer step: their ids, tokens and places in the data, which worker computes them in which
+forward pass, and how full that is. Reads the data and the tokenizer; no weights are loaded, nothing is trained.
+
+  python -m dpo plan-step 137 model.path=my-sft-model data.path=pairs.jsonl
+  python -m dpo plan-step 137 8 model=qwen7b       as 8 workers share it out
+
+Steps are counted as in metrics.jsonl: 1 is the first, and "batch" there is the batch shown here. The pairs of a step
+and their order depend on seed, data and optim.global_batch_size alone; only their places on the number of workers.
+Settings are those of train.py (python -m dpo train --help).
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -128,6 +152,14 @@ COMMANDS = {
             words="ls | verify [<digits>|all] | rm <digits>|all",
             usage=CACHE,
             run=_cache,
+            alone=True,
+        ),
+        Command(
+            name="plan-step",
+            summary="show which pairs a step trains on, and where",
+            words="<step> [<workers>]",
+            usage=PLAN_STEP,
+            run=_plan_step,
             alone=True,
         ),
     )

@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from dpo.redact import hide_on_screen
+
 LOGGER = "dpo"
 
 # Read by the libraries at import, hence set before it. Only defaults: a user who sets one of them gets their way.
@@ -18,6 +20,8 @@ _QUIET_ENVIRONMENT = {
     "ACCELERATE_LOG_LEVEL": "error",
     # Any value stops the warning about forks. "false" because a tokenizer's thread pool in a forked worker deadlocks.
     "TOKENIZERS_PARALLELISM": "false",
+    # Else a model without safetensors makes transformers ask a public service, in a thread, to convert it (5.23).
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
 }
 # Deprecations and hints inside these packages are between their authors; the run pins the versions that work.
 _NOISY_MODULES = r"(torch|deepspeed|transformers|accelerate|peft|datasets|huggingface_hub)(\.|$)"
@@ -37,13 +41,15 @@ class _Format(logging.Formatter):
 
 
 def setup_logging(is_main: bool) -> None:
-    """Send logger "dpo" to stderr, INFO on the main worker and ERROR on the others, and quiet the libraries.
+    """Send logger "dpo" to stderr, INFO on the main worker and ERROR on the others, quiet the libraries, and keep keys
+    off the screen.
 
     Call it first in a process, before torch and transformers are imported; libraries imported earlier are quieted as
     far as they allow it. Calling it again changes the level only.
     """
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    hide_on_screen()
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO if is_main else logging.ERROR)
     logger.propagate = False  # the root logger belongs to whoever configures it: each line once

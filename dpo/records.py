@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from dpo.redact import redact
+
 STATES = ("running", "done", "stopped", "failed")
 
 # Strict JSON has no such numbers. As words they stay visible; a 0.0 in their place would look like a perfect loss.
@@ -133,14 +135,15 @@ def read_status(folder: RunFolder) -> Status | None:
 
 
 def write_status(folder: RunFolder, **changes: Any) -> Status:
-    """Merge `changes` into the run's status and replace the file at once; returns what was written.
+    """Merge `changes` into the run's status and replace the file at once, without secrets: `why` quotes errors.
+    Returns what was written.
 
     Raises TypeError for an entry that `Status` does not have, ValueError for an unknown state.
     """
     before = read_status(folder) or Status(name=folder.name)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     status = replace(before, **(changes | {"updated": now}))
-    write_atomic(folder.status, json.dumps(asdict(status), indent=2) + "\n")
+    write_atomic(folder.status, json.dumps(redact(asdict(status), os.environ), indent=2) + "\n")
     return status
 
 

@@ -10,10 +10,11 @@ from dpo.config.compose import Composed
 from dpo.config.derive import derive
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
+from dpo.determinism import make_deterministic
 from dpo.distributed.world import World, start_world
 from dpo.log import quiet_model_loading
-from dpo.model import attention, kernels, ulysses
-from dpo.model.source import ModelSource, policy_source
+from dpo.model import attention, kernels, remote_code, ulysses
+from dpo.model.source import ModelSource, policy_source, reference_source
 from dpo.optim import require_packages
 from dpo.preempt import StopRequest
 from dpo.progress import clock_time
@@ -40,14 +41,12 @@ def start(composed: Composed, stop: StopRequest) -> Start:
         UserError: settings that contradict each other, no such model, a machine that lacks something.
     """
     config = composed.config
-    check(config)
-    for note in [*composed.notes, *derive(config)]:
-        log.info("%s", note)
+    source, text = prepare(composed)  # fails when there is no such model, before processes wait for each other
     require_packages(config.optim)
     if (seconds := stop.set_deadline(config.checkpoint.deadline)) is not None:
         log.info("checkpoint.deadline=%s: stopping in %s", config.checkpoint.deadline, clock_time(seconds))
-    source = policy_source(config.model, config.seed)
-    text = build_text(config.model, source)  # fails when there is no such model, before processes wait for each other
+    if config.deterministic:
+        log.info("%s", make_deterministic())
     hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
     world = start_world(config.zero, config.optim, config.precision, hidden_size)
     stop.join(world)
@@ -60,3 +59,28 @@ def start(composed: Composed, stop: StopRequest) -> Start:
     ulysses.register()
     folder = RunFolder(Path(config.output_dir) / run_name(config))
     return Start(config=config, source=source, text=text, world=world, folder=folder)
+
+
+def prepare(composed: Composed) -> tuple[ModelSource, Text]:
+    """What one process needs to know before it reads data: the settings checked and complete, the model's tokenizer.
+
+    Raises:
+        UserError: settings that contradict each other, no such model.
+    """
+    config = composed.config
+    check(config)
+    for note in [*composed.notes, *derive(config)]:
+        log.info("%s", note)
+    source = policy_source(config.model, config.seed)
+    if config.model.trust_remote_code:
+        _warn_of_code(source, reference_source(config.reference, source))  # before any of it runs
+    with remote_code.allowed(source):
+        return source, build_text(config.model, source)
+
+
+def _warn_of_code(*sources: ModelSource) -> None:
+    for source in {source.setting: source for source in sources}.values():
+        if warning := remote_code.warning(source):
+            log.warning("%s", warning)
+        else:
+            log.info("model.trust_remote_code=true: %s brings no Python code, none is run", source.name)

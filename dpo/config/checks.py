@@ -1,26 +1,36 @@
 """Every cross-check of a configuration: all problems at once, each with the setting to change."""
 
 import os
+import re
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.compose import as_dict
+from dpo.config.derive import CACHE
+from dpo.config.keys import keys_in_settings
 from dpo.config.schema import CheckpointConfig, LoraAdapterConfig, RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
 from dpo.loss import LOSSES
 
+FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
+
 
 def check(config: RunConfig) -> None:
     """Raises ConfigError with everything that is out of range or contradicts something else."""
+    if keys := keys_in_settings(as_dict(config)):
+        raise ConfigError(keys)  # alone: other messages repeat values
     problems = [
         *_ranges(config),
         *_model_and_data(config),
         *_reference(config),
         *_zero(config),
         *_checkpoint(config.checkpoint),
+        *_revisions(config),
+        *_deterministic(config),
         *_not_yet(config),
         *_names(config),
     ]
@@ -165,6 +175,36 @@ def _checkpoint(checkpoint: CheckpointConfig) -> list[str]:
     except ValueError as error:
         return [f"checkpoint.deadline={checkpoint.deadline}: {error}"]
     return []
+def _revisions(config: RunConfig) -> list[str]:
+    """A revision pins what comes from the hub; elsewhere it would be passed over in silence."""
+    own = config.reference
+    problems = []
+    if own.revision and not own.path:
+        problems.append("reference.revision has no effect without reference.path: model.revision pins the policy's")
+    for name, path, revision in (
+        ("model", config.model.path, config.model.revision),
+        ("reference", own.path, own.revision),
+        ("data", config.data.path, config.data.revision),
+    ):
+        if revision and path and Path(path).exists():
+            problems.append(f"{name}.revision={revision} has no effect on {path}, which is on this machine: remove it")
+    if config.data.revision and config.data.demo:
+        problems.append("data.revision has no meaning for pairs made by code: remove it, or set data.path")
+    return problems
+
+
+def _deterministic(config: RunConfig) -> list[str]:
+    """What computes outside torch does not follow torch's switch."""
+    if not config.deterministic:
+        return []
+    model, problems = config.model, []
+    if model.kernels != "none":
+        problems.append(f"deterministic=true with model.kernels={model.kernels}: those promise nothing; set it to none")
+    if model.compile:
+        problems.append("deterministic=true with model.compile=true: its tuned kernels may differ; set it to false")
+    if config.optim.kind == "adamw_8bit":
+        problems.append("deterministic=true with optim=adamw_8bit: its kernels promise nothing; use optim=adamw")
+    return problems
 
 
 def _not_yet(config: RunConfig) -> list[str]:
@@ -177,8 +217,11 @@ def _not_yet(config: RunConfig) -> list[str]:
 
 def _names(config: RunConfig) -> list[str]:
     problems = []
-    if config.name is not None and (not config.name.strip() or set(config.name) & set('/\\:*?"<>|')):
-        problems.append(f"name={config.name}: it becomes a folder, so letters, digits, '.', '_' and '-' only")
+    if config.name is not None and (not FOLDER_NAME.fullmatch(config.name) or config.name == CACHE):
+        problems.append(
+            f"name={config.name}: it becomes a folder of its own in output_dir={config.output_dir}, so at most 100 "
+            f"letters, digits, '.', '_' and '-', the first no '.' or '-', and not {CACHE}"
+        )
     if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
         problems.append(f"resume={config.resume}: no such folder; give auto, never, or a run's or checkpoint's folder")
     return problems

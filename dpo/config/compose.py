@@ -5,6 +5,7 @@ lists all of them, each with what the user probably meant.
 """
 
 import difflib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpo.config import schema
+from dpo.config.keys import keys_in_overrides
 from dpo.errors import ConfigError
+from dpo.redact import redact
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -40,8 +43,11 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     """Compose conf/train.yaml with `overrides`; `zero=auto` is decided by `world_size`.
 
     Raises:
-        ConfigError: unknown groups, choices or settings, values of the wrong type; all of them at once.
+        ConfigError: unknown groups, choices or settings, values of the wrong type; all of them at once. Or keys and
+            passwords, these alone: other messages repeat what was given.
     """
+    if keys := keys_in_overrides(overrides):
+        raise ConfigError(keys)
     parsed = _parse(overrides)
     groups = choices()
     given = [o.key_or_group for o in parsed]
@@ -74,8 +80,8 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
 
 
 def as_yaml(config: schema.RunConfig) -> str:
-    """The configuration as config.yaml holds it."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    """The configuration as config.yaml holds it, without secrets: `--cfg` shows what nobody has checked yet."""
+    return OmegaConf.to_yaml(OmegaConf.create(redact(as_dict(config), os.environ)))
 
 
 def as_dict(config: schema.RunConfig) -> dict[str, Any]:

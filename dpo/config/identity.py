@@ -11,6 +11,7 @@ from dpo.config.schema import RunConfig
 # These change where and how a run computes, or what it writes down, but not what it computes.
 ELSEWHERE = ("name", "resume", "output_dir", "track", "checkpoint", "zero", "guard")
 SAME_NUMBERS = (
+    "deterministic",
     "optim.micro_batch_tokens",
     "optim.micro_batch_pairs",
     "model.gradient_checkpointing",

@@ -192,6 +192,7 @@ class RunConfig:
     output_dir: str = "outputs"
     precision: str = one_of("fp32", "fp32", "bf16", "fp16")
     layout: str = one_of("packed", "packed", "padded")
+    deterministic: bool = False  # debug=deterministic: bit-identical again, where the hardware can
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

@@ -30,9 +30,13 @@ class MicroBatches:
 
     def hold(self, group: PromptGroup) -> bool:
         """Whether a group fits into a row of its own."""
-        packed = self.layout == "packed"
-        tokens = group.row_tokens if packed else len(group.responses) * group.longest
-        return tokens <= self.max_tokens and not (self.max_pairs and group.n_pairs > self.max_pairs)
+        return self.cost([group]) <= self.max_tokens and not (self.max_pairs and group.n_pairs > self.max_pairs)
+
+    def cost(self, groups: list[PromptGroup]) -> int:
+        """Tokens that one forward pass over these groups computes, padding included."""
+        if self.layout == "packed":
+            return sum(group.row_tokens for group in groups)
+        return sum(len(group.responses) for group in groups) * max((group.longest for group in groups), default=0)
 
 
 def spread_groups(groups: list[PromptGroup], micro: MicroBatches) -> list[list[list[PromptGroup]]]:

@@ -4,6 +4,7 @@ import json
 import logging
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from transformers.initialization import no_init_weights
 from dpo.distributed.placement import Placement, overwrite, shape
 from dpo.errors import ModelError
 from dpo.memory import freed_memory_returned
+from dpo.model import remote_code
 from dpo.model.source import ModelSource
 from dpo.model.tiny import build_tiny_model
 
@@ -40,11 +42,23 @@ def load_causal_lm(source: ModelSource, placement: Placement) -> PreTrainedModel
     return _load_whole(source, config, placement).eval()
 
 
+def without_weights(source: ModelSource) -> PreTrainedModel:
+    """The model's structure alone: every tensor has a shape and no memory."""
+    with torch.device("meta"), remote_code.allowed(source):
+        return AutoModelForCausalLM.from_config(source.config(), trust_remote_code=source.trust_remote_code)
+
+
 def _load_whole(source: ModelSource, config: PretrainedConfig, placement: Placement) -> PreTrainedModel:
+    """By transformers: from safetensors, else from pytorch_model.bin by a reader that makes nothing but tensors."""
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source.path, config=config, dtype=placement.dtype, low_cpu_mem_usage=True, **source.options
         )
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{source.setting}={source.path}: its weights are pickled (pytorch_model.bin) and hold more than tensors, "
+            "which could run code: not loaded. Save the model as safetensors where you trust it"
+        ) from error
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(f"{source.setting}={source.path}: the weights cannot be loaded: {first}") from error

@@ -37,7 +37,7 @@ class ModelSource:
         """Raises ModelError when there is no such model or the hub cannot be reached."""
         if self.build:
             return tiny_config(len(_demo_tokenizer()))
-        self._require_config_file()
+        self.require()
         try:
             return AutoConfig.from_pretrained(self.path, **self.options)
         except (OSError, ValueError, KeyError) as error:
@@ -56,10 +56,27 @@ class ModelSource:
                 f"{_first_line(error)}"
             ) from error
 
+    @property
+    def is_folder(self) -> bool:
+        return self.path is not None and Path(self.path).is_dir()
+
+    def names(self) -> list[str]:
+        """All files of the model, as paths within it; of a hub model without a network [], nothing more is fetched."""
+        assert self.path is not None
+        if self.is_folder:
+            return [str(path.relative_to(self.path)) for path in Path(self.path).rglob("*") if path.is_file()]
+        from huggingface_hub import HfApi
+
+        try:
+            info = HfApi().model_info(self.path, revision=self.revision, timeout=CHECK_SECONDS)
+        except Exception:  # every transport library has its own family of errors
+            return []
+        return [entry.rfilename for entry in info.siblings or []]
+
     def file(self, name: str) -> Path | None:
         """A file of the model on this machine, fetched from the hub if need be; None when the model has no such."""
         assert self.path is not None
-        if Path(self.path).is_dir():
+        if self.is_folder:
             return found if (found := Path(self.path, name)).is_file() else None
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -71,7 +88,8 @@ class ModelSource:
         except EntryNotFoundError:
             return None
 
-    def _require_config_file(self) -> None:
+    def require(self) -> None:
+        """Raises ModelError when there is no such model or the hub cannot be reached, within seconds."""
         assert self.path is not None
         folder = Path(self.path)
         if folder.is_dir() and not (folder / "config.json").is_file():

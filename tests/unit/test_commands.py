@@ -76,3 +76,28 @@ def test_cache_from_end_to_end(
     code, said = cache("rm", "ab", f"reference.cache_dir={folder}")
     assert code == 0 and str(store.folder) in said
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["0"], ["-3"], ["1.5"], ["2", "0"], ["2", "3", "4"], ["first"]])
+def test_plan_step_with_other_words(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert cli.command_line(["plan-step", *words]) == 2
+    assert "<step> [<workers>]" in caplog.text or "-3: no such option" in caplog.text
+
+
+def test_plan_step_from_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without weights; the batch does not depend on the workers, and the last step is the last."""
+    small = [f"output_dir={tmp_path}", "data.demo=60", "optim.global_batch_size=8"]
+
+    def plan(*arguments: str) -> tuple[int, str]:
+        code = cli.command_line(["plan-step", *arguments, *small])
+        return code, capsys.readouterr().out
+
+    code, one = plan("8")
+    assert code == 0 and one.startswith("step 8: batch ") and "1 worker, " in one
+    code, three = plan("8", "3", "optim.micro_batch_pairs=2")
+    assert code == 0 and one.splitlines()[0] == three.splitlines()[0]
+    assert len([line for line in three.splitlines() if line.startswith("worker 2, micro-batch ")]) > 0
+    assert plan("9") == (2, "") and "ends with step 8" in caplog.text
+    assert plan("1", "3", "zero.sequence_parallel=2") == (2, "") and "must divide the 3 workers" in caplog.text

@@ -1,0 +1,66 @@
+"""One step of the data plan as text: which pairs, with what lengths, on which worker and in which forward pass."""
+
+from collections.abc import Iterator
+
+from dpo.data.batch import PromptGroup
+from dpo.data.group import split_group
+from dpo.data.plan import DataPlan, StepPlan
+from dpo.data.rows import MicroBatches, fill_rows
+
+NO_PAIR = "-"  # in place of the rejected answer's length, where only one answer of a pair is learnt
+
+
+def plan_table(plan: DataPlan, step: int, micro: MicroBatches) -> str:
+    """The pairs of optimizer step `step`, counted from 0, as training spreads them over `micro.world_size` shares."""
+    chosen = plan.step(step)
+    parts = [(number, part) for number in chosen.groups for part in split_group(plan.groups[number], micro.hold)]
+    shares = fill_rows([part for _, part in parts], list(range(len(parts))), micro)
+    lines = [_summary(chosen, len(parts)), _sizes(micro, len(shares[0]))]
+    for worker, rows in enumerate(shares):
+        for number, row in enumerate(rows, start=1):
+            groups = [parts[i] for i in row]
+            lines += ["", _heading(micro, [group for _, group in groups], f"worker {worker}, micro-batch {number}")]
+            lines += _columns([cells for group in groups for cells in _pairs(*group)])
+    return "\n".join(lines) + "\n"
+
+
+def _summary(chosen: StepPlan, n_parts: int) -> str:
+    cut = f" in {n_parts} parts" if n_parts > len(chosen.groups) else ""
+    return (
+        f"step {chosen.step + 1}: batch {chosen.digest}, {chosen.n_pairs} pairs in {len(chosen.groups)} prompt groups"
+        f"{cut}, {chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers), epoch {chosen.epoch:.6g} at its end"
+    )
+
+
+def _sizes(micro: MicroBatches, n_micro: int) -> str:
+    workers = f"{micro.world_size} worker{'s' if micro.world_size > 1 else ''}"
+    if micro.slices > 1:
+        workers = f"{micro.world_size} groups of {micro.slices} workers that share rows"
+    pairs = f" and {micro.max_pairs} pairs" if micro.max_pairs else ""
+    return f"{workers}, {n_micro} micro-batches each, of at most {micro.max_tokens} tokens{pairs}, {micro.layout}"
+
+
+def _heading(micro: MicroBatches, groups: list[PromptGroup], place: str) -> str:
+    if not groups:
+        return f"{place}: empty, it only keeps step with the others"
+    tokens = micro.cost(groups)
+    return f"{place}: {tokens} tokens computed, {tokens / micro.max_tokens:.1%} full"
+
+
+def _pairs(number: int, group: PromptGroup) -> Iterator[list[str]]:
+    """(prompt group, pair id, tokens of prompt, chosen and rejected answer, source) of every pair of a group."""
+    sides = group.pairs or [(0, None)] * group.n_pairs
+    for (chosen, rejected), pair_id, source in zip(sides, group.pair_ids, group.sources, strict=True):
+        lengths = [len(group.prompt_ids), len(group.responses[chosen])]
+        other = NO_PAIR if rejected is None else str(len(group.responses[rejected]))
+        yield [str(number), pair_id, *map(str, lengths), other, source]
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    if not rows:
+        return []
+    table = [["group", "pair", "prompt", "chosen", "rejected", "source"], *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    formats = [f"{side}{width}" for side, width in zip("><>>><", widths, strict=True)]
+    lines = ("  ".join(f"{cell:{form}}" for cell, form in zip(row, formats, strict=True)) for row in table)
+    return [f"  {line.rstrip()}" for line in lines]

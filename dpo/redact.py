@@ -8,16 +8,25 @@ from typing import Any, TextIO, cast
 
 _SECRET_NAME = re.compile(r"(^|_)(token|api_?key|access_key|private_key|secret|password|passwd|credentials?)$", re.I)
 _SPECIAL_TOKEN = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image)_token$", re.I)  # settings of a tokenizer
-_SECRET_SHAPE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-|AKIA|wandb_v1_)[A-Za-z0-9_-]{16,}")
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 _HIDDEN = "***"
+_PATTERNS = [
+    (re.compile(pattern), rf"\1{_HIDDEN}")
+    for pattern in (
+        # Keys of known shapes, as long as they really are: hf_ultrafeedback_binarized is the name of a file.
+        r"\b()(?:hf_[A-Za-z0-9]{30,}|gh[a-z]_[A-Za-z0-9]{36,}|github_pat_\w{40,}|glpat-[\w-]{20,}|sk-[\w-]{40,})",
+        r"\b()(?:AKIA[A-Z0-9]{16}\b|wandb_v1_\w{16,})",
+        r"(://[^/\s:@]*:)[^/\s@]+(?=@)",  # the password in an address
+        r"((?i:[?&](?:x-amz-\w+|signature|sig|\w*token|api_?key)=))[^&\s]+",  # signed addresses of downloads
+        r"((?i:\bbearer ))[\w.-]{8,}",  # a header
+    )
+]
 _SHORTEST = 8  # characters; shorter values of the environment would hit ordinary words
 
 
 class Secrets:
     """What must not be shown: the values of environment variables named like a secret, keys of known shapes, passwords
-    in addresses, and entries whose name says what they hold (`hf_token`, `api_key`; not `eos_token`, `max_new_tokens`).
-    """
+    and signatures in addresses, and entries whose name says what they hold (`hf_token`, `api_key`; not `eos_token`,
+    `max_new_tokens`)."""
 
     def __init__(self, environment: Mapping[str, str]):
         named = {value: name for name, value in environment.items() if is_secret_name(name) and len(value) >= _SHORTEST}
@@ -29,7 +38,9 @@ class Secrets:
         """`text` with three stars for every secret in it."""
         for value in self._variables:
             text = text.replace(value, _HIDDEN)
-        return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", _SECRET_SHAPE.sub(_HIDDEN, text))
+        for pattern, hidden in _PATTERNS:
+            text = pattern.sub(hidden, text)
+        return text
 
     def found_in(self, name: str, value: object) -> str | None:
         """What makes the setting `name` a secret, None when nothing does."""
@@ -38,9 +49,7 @@ class Secrets:
             return "its name says that it is a secret"
         if variable := next((self._variables[known] for known in self._variables if known in text), None):
             return f"it holds the value of the environment variable {variable}"
-        if _SECRET_SHAPE.search(text):
-            return "it holds a key"
-        return "it holds a password" if _URL_PASSWORD.search(text) else None
+        return "it holds a key or a password" if self.hide(text) != text else None
 
 
 def redact(value: Any, environment: Mapping[str, str]) -> Any:

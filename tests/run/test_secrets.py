@@ -1,5 +1,5 @@
-"""Keys planted where users have them: no file of a run and nothing on the screen holds one. And a path that a shell would
-take apart goes through unharmed."""
+"""Keys planted where users have them: no file of a run and nothing on the screen holds one. And a path that a shell
+would take apart goes through unharmed."""
 
 import shutil
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_no_file_of_a_run_holds_a_key(one: Ended, tmp_path: Path) -> None:
     }
     assert kinds <= written and any(name.endswith(".wandb") for name in written)
     assert leaks(tmp_path, ended.output) == []
-    assert not [path for path in tmp_path.rglob("pwned")]
+    assert not list(tmp_path.rglob("pwned"))
 
 
 def test_a_run_that_fails_does_not_show_them(tmp_path: Path) -> None:

@@ -119,3 +119,25 @@ def test_nothing_on_the_screen_holds_one(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_short_values_hide_no_ordinary_words() -> None:
     assert Secrets({"MY_TOKEN": "true", "HOME_TOKEN": ""}).hide("true story") == "true story"
     assert Secrets({"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefghijkl"}).hide("abcdefghijkl") == "***"  # longest first
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("https://cdn/a?Expires=1&Signature=aB~c-_&x=2 failed", "https://cdn/a?Expires=1&Signature=***&x=2 failed"),
+        ("https://host/?X-Amz-Credential=abc/20&page=3", "https://host/?X-Amz-Credential=***&page=3"),
+        ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
+        (f"token {SHAPED}.", "token ***."),
+        ("ghp_" + "a1" * 18 + " AKIAABCDEFGH12345678", "*** ***"),
+    ],
+)
+def test_addresses_and_headers(text: str, hidden: str) -> None:
+    assert Secrets({}).hide(text) == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf_ultrafeedback_binarized_cleaned_v2", "sk-learn-preferences", "git@github.com:a/b", "http://host:8080/x@y"],
+)
+def test_names_that_only_look_like_keys(text: str) -> None:
+    assert Secrets({}).hide(text) == text

@@ -28,7 +28,7 @@ def _summary(chosen: StepPlan, n_parts: int) -> str:
     cut = f" in {n_parts} parts" if n_parts > len(chosen.groups) else ""
     return (
         f"step {chosen.step + 1}: batch {chosen.digest}, {chosen.n_pairs} pairs in {len(chosen.groups)} prompt groups"
-        f"{cut}, {chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers), epoch {chosen.epoch:.6g} at its end"
+        f"{cut}, {chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers), epoch {round(chosen.epoch, 6)} at its end"
     )
 
 
@@ -49,7 +49,7 @@ def _heading(micro: MicroBatches, groups: list[PromptGroup], place: str) -> str:
 
 def _pairs(number: int, group: PromptGroup) -> Iterator[list[str]]:
     """(prompt group, pair id, tokens of prompt, chosen and rejected answer, source) of every pair of a group."""
-    sides = group.pairs or [(0, None)] * group.n_pairs
+    sides: list[tuple[int, int | None]] = [*group.pairs] or [(0, None)] * group.n_pairs
     for (chosen, rejected), pair_id, source in zip(sides, group.pair_ids, group.sources, strict=True):
         lengths = [len(group.prompt_ids), len(group.responses[chosen])]
         other = NO_PAIR if rejected is None else str(len(group.responses[rejected]))

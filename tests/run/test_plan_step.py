@@ -23,4 +23,4 @@ def test_the_batch_is_the_one_in_the_metrics(
             said = capsys.readouterr().out
             row = ended.train[number - 1]
             assert re.match(rf"step {number}: batch {row['batch']}, ", said)
-            assert f"epoch {row['epoch']:g} at its end" in said
+            assert f"epoch {row['epoch']} at its end" in said

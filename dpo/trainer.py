@@ -118,7 +118,8 @@ class Trainer:
         start = time.perf_counter()
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
-        # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint.
+        # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of
+        # whole numbers is the same in every process, whatever PYTHONHASHSEED.
         torch.manual_seed(hash((self.seed, self.done.step, self.world.rank)) % 2**63)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
         stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)

@@ -26,9 +26,10 @@ def plan_table(plan: DataPlan, step: int, micro: MicroBatches) -> str:
 
 def _summary(chosen: StepPlan, n_parts: int) -> str:
     cut = f" in {n_parts} parts" if n_parts > len(chosen.groups) else ""
+    pairs = f"{chosen.n_pairs} pairs in {len(chosen.groups)} prompt groups{cut}"
+    tokens = f"{chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers)"
     return (
-        f"step {chosen.step + 1}: batch {chosen.digest}, {chosen.n_pairs} pairs in {len(chosen.groups)} prompt groups"
-        f"{cut}, {chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers), epoch {round(chosen.epoch, 6)} at its end"
+        f"step {chosen.step + 1}: batch {chosen.digest}, {pairs}, {tokens}, epoch {round(chosen.epoch, 6)} at its end"
     )
 
 
@@ -37,7 +38,8 @@ def _sizes(micro: MicroBatches, n_micro: int) -> str:
     if micro.slices > 1:
         workers = f"{micro.world_size} groups of {micro.slices} workers that share rows"
     pairs = f" and {micro.max_pairs} pairs" if micro.max_pairs else ""
-    return f"{workers}, {n_micro} micro-batches each, of at most {micro.max_tokens} tokens{pairs}, {micro.layout}"
+    batches = f"{n_micro} micro-batch{'es' if n_micro > 1 else ''}"
+    return f"{workers}, {batches} each, of at most {micro.max_tokens} tokens{pairs}, layout {micro.layout}"
 
 
 def _heading(micro: MicroBatches, groups: list[PromptGroup], place: str) -> str:

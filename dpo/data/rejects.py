@@ -12,7 +12,10 @@ SHOWN = 10
 
 
 def write_rejects(path: Path, rejects: list[Reject]) -> None:
-    """One JSON object per line: source, reason, detail. Makes the folder if needed; an older file is replaced."""
+    """One JSON object per line: source, reason, detail. Makes the folder if needed; an older file is replaced. Without
+    rejects and without a folder there is nothing to say: a command that only looks at a run leaves nothing behind."""
+    if not rejects and not path.parent.exists():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     half_written = path.with_name(path.name + ".part")
     with half_written.open("w", encoding="utf-8", errors="backslashreplace") as file:

@@ -9,7 +9,7 @@ from launch import SMALL, Ended, train
 
 pytestmark = pytest.mark.run
 
-RUN = (*SMALL, "debug=deterministic", "optim.max_steps=6", "checkpoint.every=3", "eval.every=3", "model.dropout=true")
+RUN = (*SMALL, "debug=deterministic", "optim.max_steps=6", "checkpoint.every=3")
 LORA = ("adapter=lora", "adapter.dropout=0.1")
 CLOCK = {"pairs_per_second", "tokens_per_second", "peak_memory_gib"}  # of the machine, not of the numbers
 

@@ -87,7 +87,7 @@ def test_plan_step_with_other_words(words: list[str], caplog: pytest.LogCaptureF
 def test_plan_step_from_end_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without weights; the batch does not depend on the workers, and the last step is the last."""
+    """The batch does not depend on the workers, the last step is the last, and nothing is left behind."""
     small = [f"output_dir={tmp_path}", "data.demo=60", "optim.global_batch_size=8"]
 
     def plan(*arguments: str) -> tuple[int, str]:
@@ -101,3 +101,4 @@ def test_plan_step_from_end_to_end(
     assert len([line for line in three.splitlines() if line.startswith("worker 2, micro-batch ")]) > 0
     assert plan("9") == (2, "") and "ends with step 8" in caplog.text
     assert plan("1", "3", "zero.sequence_parallel=2") == (2, "") and "must divide the 3 workers" in caplog.text
+    assert list(tmp_path.iterdir()) == []

@@ -80,4 +80,4 @@ def test_fill_and_empty_rows() -> None:
     row = RANKED[1].row_tokens - 1  # one prompt token less
     assert f"worker 0, micro-batch 1: {row} tokens computed, {row / 64:.1%} full" in text
     assert "worker 1, micro-batch 1: empty" in text
-    assert "2 workers, 1 micro-batches each, of at most 64 tokens, packed" in text
+    assert "2 workers, 1 micro-batch each, of at most 64 tokens, layout packed" in text

@@ -175,6 +175,8 @@ def _checkpoint(checkpoint: CheckpointConfig) -> list[str]:
     except ValueError as error:
         return [f"checkpoint.deadline={checkpoint.deadline}: {error}"]
     return []
+
+
 def _revisions(config: RunConfig) -> list[str]:
     """A revision pins what comes from the hub; elsewhere it would be passed over in silence."""
     own = config.reference

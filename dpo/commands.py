@@ -79,6 +79,29 @@ def _plan_step(composed: Composed, words: list[str]) -> int:
     return 0
 
 
+def _checkpoints(composed: Composed, words: list[str]) -> int:
+    from dpo.checkpoint import listing
+
+    config = composed.config
+    action, which = words[0] if words else "", [Path(word) for word in words[1:]]
+    if config.name:
+        which.append(Path(config.output_dir) / config.name)
+    if action not in ("ls", "verify", "prune") or len(which) > 1 or (action == "prune" and not which):
+        raise ConfigError([f"checkpoints {' '.join(words)}: expected {COMMANDS['checkpoints'].words}"])
+    runs = [listing.run_folder(path) for path in which] or listing.runs_in(Path(config.output_dir))
+    good = True
+    if not runs:
+        text = f"no run in {config.output_dir} has checkpoints\n"
+    elif action == "ls":
+        text = listing.list_checkpoints(runs, config.checkpoint)
+    elif action == "verify":
+        text, good = listing.verify_checkpoints(runs)
+    else:
+        text = listing.prune_checkpoints(runs[0], config.checkpoint)
+    sys.stdout.write(text)
+    return 0 if good else 1
+
+
 TRAIN = """\
 Trains a causal language model by Direct Preference Optimization.
 
@@ -136,6 +159,19 @@ and their order depend on seed, data and optim.global_batch_size alone; only the
 Settings are those of train.py (python -m dpo train --help).
 """
 
+CHECKPOINTS = """\
+Shows, reads and removes the checkpoints of runs.
+
+  python -m dpo checkpoints ls [<run folder>]       step, size, whether all files are there, held-out metric, age
+  python -m dpo checkpoints verify [<run folder>]   read every file again; exit code 1 when one is damaged
+  python -m dpo checkpoints prune <run folder>      keep the newest and the best that are whole, remove the others
+
+  <run folder>                     as outputs/<name>; name=<name> says the same; without: every run in outputs
+  output_dir=<folder>              another folder of runs
+  checkpoint.keep=<n>              prune: how many of the newest stay
+  checkpoint.best=<metric>|null    ls, prune: loss, rewards/accuracies or rewards/margins
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -160,6 +196,14 @@ COMMANDS = {
             words="<step> [<workers>]",
             usage=PLAN_STEP,
             run=_plan_step,
+            alone=True,
+        ),
+        Command(
+            name="checkpoints",
+            summary="list, verify or remove the checkpoints of runs",
+            words="ls [<run folder>] | verify [<run folder>] | prune <run folder>",
+            usage=CHECKPOINTS,
+            run=_checkpoints,
             alone=True,
         ),
     )

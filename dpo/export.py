@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dpo.disk import explain
 from dpo.distributed.placement import whole
 from dpo.distributed.world import World
+from dpo.errors import CheckpointError
 from dpo.model.adapter import lora_layers
 
 
@@ -18,9 +21,29 @@ def export(
     causal_lm: PreTrainedModel, adapted: Any | None, tokenizer: PreTrainedTokenizerBase, folder: Path, world: World
 ) -> None:
     """Write `folder`, whole or not at all; with an adapter the merged model, and the adapter alone in `adapter/`.
-    A collective; only the main worker holds the gathered weights and writes."""
-    merged = _gather(causal_lm, world, merge=True)
+    A collective; only the main worker holds the gathered weights and writes.
+
+    Raises:
+        CheckpointError: the disk is full, read-only or gone.
+    """
     temporary = folder.with_name(f".{folder.name}-writing")
+    try:
+        _write(causal_lm, adapted, tokenizer, temporary, world)
+        if world.is_main:
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the trained model could not be written: {explain(error, folder.parent)}. The same command continues from "
+            "the newest checkpoint and writes it then."
+        ) from error
+    world.barrier()
+
+
+def _write(
+    causal_lm: PreTrainedModel, adapted: Any | None, tokenizer: PreTrainedTokenizerBase, temporary: Path, world: World
+) -> None:
+    merged = _gather(causal_lm, world, merge=True)
     if world.is_main:
         shutil.rmtree(temporary, ignore_errors=True)
         _set_generation(causal_lm, tokenizer)
@@ -31,10 +54,6 @@ def export(
         if world.is_main:
             named = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
             adapted.save_pretrained(temporary / "adapter", state_dict=get_peft_model_state_dict(adapted, named))
-    if world.is_main:
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    world.barrier()
 
 
 def _gather(causal_lm: PreTrainedModel, world: World, *, merge: bool) -> dict[str, Tensor]:

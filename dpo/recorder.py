@@ -1,28 +1,35 @@
 """Everything a run writes down while it goes on: metrics.jsonl, samples.jsonl, status.json, tracker, progress bar."""
 
+import logging
 import time
+from functools import partial
 from typing import Any
 
+from dpo.disk import Backlog, explain, require_folder
 from dpo.progress import Progress
 from dpo.records import MetricsLog, RunFolder, append_lines, write_status
 from dpo.track import Tracker
+
+log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 2.0
 
 
 class Recorder:
-    """On the main worker it writes, on the others it does nothing."""
+    """On the main worker it writes, on the others it does nothing. Storage that fails does not end the run."""
 
     def __init__(self, folder: RunFolder, tracker: Tracker, progress: Progress, is_main: bool):
         self.folder, self.tracker, self.progress, self.is_main = folder, tracker, progress, is_main
         self.metrics = MetricsLog(folder.metrics)
         self._status_written = 0.0
+        self._backlog = Backlog(folder.path)
+        self._unsaid: dict[str, Any] = {}  # changes of the status that could not be written
 
     def log(self, record: dict[str, Any]) -> None:
         """One logged step; `step` and `split` stand in the record."""
         if not self.is_main:
             return
-        self.metrics.append(record)
+        self._backlog.write(partial(self.metrics.append, record))
         self.tracker.log(record, record["step"])
         if record["split"] == "train":
             self.progress.update(record["step"], record)
@@ -37,15 +44,29 @@ class Recorder:
 
     def samples(self, step: int, records: list[dict[str, Any]]) -> None:
         if self.is_main:
-            append_lines(self.folder.samples, [{"step": step, **record} for record in records])
+            rows = [{"step": step, **record} for record in records]
+            self._backlog.write(partial(append_lines, self.folder.samples, rows))
 
     def status(self, **changes: Any) -> None:
-        if self.is_main:
-            write_status(self.folder, **changes)
+        if not self.is_main:
+            return
+        told = bool(self._unsaid)
+        self._unsaid |= changes
+        try:
+            require_folder(self.folder.path)
+            write_status(self.folder, **self._unsaid)
+        except OSError as error:
+            if not told:
+                log.warning("status.json is behind: %s. The run goes on", explain(error, self.folder.path))
+        else:
+            self._unsaid = {}
 
     def close(self, exit_code: int, summary: dict[str, Any]) -> None:
         if self.is_main:
             self.progress.close()
+            self._backlog.retry()
+            if self._backlog:
+                log.error("%d records could not be written to %s", len(self._backlog), self.folder.path)
             self.metrics.close()
             self.tracker.summary(summary)
             self.tracker.finish(exit_code)

@@ -9,11 +9,13 @@ import math
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from dpo.redact import redact
 
@@ -197,11 +199,24 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 
 
 def append_lines(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
-    """Add records to a JSONL file (rejects, samples) and close it."""
+    """Add records to a JSONL file (rejects, samples) and close it. Raises OSError; nothing is added then."""
+    data = "".join(encode_line(record) + "\n" for record in records).encode()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.writelines(encode_line(record) + "\n" for record in records)
+    with path.open("ab", buffering=0) as file:
+        _append(file, data)
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """All of `data` or, when OSError is raised, none: a full disk takes a part of it."""
+    end = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        with suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 @dataclass(slots=True)
@@ -213,18 +228,21 @@ class MetricsLog:
     """
 
     path: Path
-    _file: TextIO | None = field(default=None, init=False, repr=False)
+    _file: FileIO | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record. Raises TypeError for a value JSON cannot hold (nothing is written then), OSError."""
-        line = encode_line(record)
+        """Write one record. Raises TypeError for a value JSON cannot hold, OSError; nothing is written then."""
+        data = (encode_line(record) + "\n").encode()
         if self._file is None:
             self._file = self._open()
-        self._file.write(line + "\n")
-        self._file.flush()
+        try:
+            _append(self._file, data)
+        except OSError:
+            self.close()  # after a lost mount the open file stays lost
+            raise
 
     def keep_until(self, step: int, evaluated: int) -> None:
         """Drop every record with a later step, and a last line that a kill left half written.
@@ -241,9 +259,10 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # nothing is buffered
+                file.close()
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -253,11 +272,11 @@ class MetricsLog:
     ) -> None:
         self.close()
 
-    def _open(self) -> TextIO:
+    def _open(self) -> FileIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if _ends_in_mid_line(self.path):  # else the first new record would continue the broken line and be lost too
             write_atomic(self.path, "".join(encode_line(record) + "\n" for record in read_metrics(self.path)))
-        return self.path.open("a", encoding="utf-8", newline="\n")
+        return self.path.open("ab", buffering=0)
 
 
 def _ends_in_mid_line(path: Path) -> bool:

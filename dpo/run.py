@@ -11,15 +11,18 @@ from dpo import closing
 from dpo.build_data import Groups, Text, build_data, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_reference import build_reference, fill_reference
-from dpo.checkpoint import Checkpoints, read_manifest, restore
+from dpo.checkpoint.manifest import read_manifest
+from dpo.checkpoint.restore import restore
+from dpo.checkpoint.save import Checkpoints
 from dpo.config.compose import Composed, as_dict
 from dpo.config.schema import RunConfig
 from dpo.data.loader import Loader
 from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
+from dpo.disk import explain
 from dpo.distributed.world import World
-from dpo.errors import UserError
+from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import export
@@ -52,7 +55,7 @@ def run(composed: Composed, stop: StopRequest) -> int:
         text=began.text,
         world=world,
         folder=folder,
-        checkpoints=Checkpoints(folder.checkpoints, config.checkpoint.keep, world),
+        checkpoints=Checkpoints(folder.checkpoints, config.checkpoint, world),
         stop=stop,
     )
     try:
@@ -63,10 +66,18 @@ def run(composed: Composed, stop: StopRequest) -> int:
     except BaseException as error:
         if world.is_main and folder.status.exists():
             why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            write_status(folder, state="failed", why=why)
+            _say(folder, state="failed", why=why)
         raise
     world.close()
     return 0
+
+
+def _say(folder: RunFolder, **changes: Any) -> None:
+    """In status.json at the end, which a full disk must neither change nor hide."""
+    try:
+        write_status(folder, **changes)
+    except OSError as error:
+        log.error("status.json cannot say how the run ended: %s", explain(error, folder.path))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,7 +94,7 @@ class Run:
 
     def go(self) -> None:
         log.info("run: %s", self.folder.path)
-        checkpoint = open_folder(self.config, self.folder, self.checkpoints)
+        checkpoint = open_folder(self.config, self.folder, self.world)
         self.stop.watch(self.folder.path / STOP)
         if self.world.is_main:
             write_status(self.folder, state="running", why="", stop_seconds=None, name=self.folder.name)
@@ -92,7 +103,7 @@ class Run:
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
         plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
-        if checkpoint and read_manifest(checkpoint)["step"] >= total_steps and self.folder.final.exists():
+        if checkpoint and read_manifest(checkpoint).step >= total_steps and self.folder.final.exists():
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
             return self._show(total_steps)
         fill_reference(self.config, self.source, groups, self.world, self.stop)
@@ -100,7 +111,7 @@ class Run:
         self.stop.check()
         if checkpoint:
             restore(checkpoint, trainer.engine, {"progress": trainer.done})
-            trainer.saved = trainer.done.step
+            self.checkpoints.continue_from(trainer.done.step, {"progress": trainer.done})
         elif self.config.guard.self_check:
             self._self_check(trainer, groups.supplied)
         trainer.recorder = self._recorder(trainer)
@@ -109,8 +120,9 @@ class Run:
             trainer.run()
         except Stopped:
             log.info("stopped after step %d", trainer.done.step)
-            self.note_stop(step=trainer.done.step)  # first: closing the tracker may take longer than a scheduler waits
-            trainer.recorder.close(0, self._summary())
+            if not self.checkpoints.problem:
+                self.note_stop(step=trainer.done.step)  # first: closing the tracker may outlast a scheduler's patience
+            self._close(trainer, "stopped")
             raise
         except BaseException:
             trainer.recorder.close(1, {})
@@ -121,7 +133,7 @@ class Run:
         """In status.json, with the time since the request."""
         if self.world.is_main:
             seconds = round(self.stop.seconds(), 3)
-            write_status(self.folder, state="stopped", why=self.stop.reason, stop_seconds=seconds, **changes)
+            _say(self.folder, state="stopped", why=self.stop.reason, stop_seconds=seconds, **changes)
 
     def _assemble(self, sets: TokenizedSets, groups: Groups, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
         """The model side, and the trainer over it."""
@@ -214,8 +226,18 @@ class Run:
     def _end(self, trainer: Trainer, policy: Policy) -> None:
         """Export the model, close the records, show what came of it."""
         export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
-        trainer.recorder.close(0, self._summary())
+        self._close(trainer, "trained and exported")
         self._show(trainer.done.step)
+
+    def _close(self, trainer: Trainer, outcome: str) -> None:
+        """Raises CheckpointError when the state of the last step could not be kept."""
+        problem = self.checkpoints.problem
+        trainer.recorder.close(1 if problem else 0, self._summary())
+        if problem:
+            raise CheckpointError(
+                f"{outcome} after step {trainer.done.step}, but the checkpoint of this step could not be written: "
+                f"{problem}. The same command continues from the newest that is there and trains again what it lacks."
+            )
 
     def _show(self, step: int) -> None:
         if self.world.is_main:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dpo.checkpoint import Checkpoints
+from dpo.checkpoint.save import Checkpoints
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.data.loader import Loader
@@ -85,8 +85,8 @@ class Trainer:
     stop: StopRequest
     recorder: Recorder = field(init=False)  # opened last, when nothing can go wrong before the first step any more
     done: Progressed = field(default_factory=Progressed)
-    saved: int = 0  # step of the newest checkpoint
     window: Window = field(init=False)
+    measured: dict[str, Any] = field(default_factory=dict)  # the last held-out record
 
     def run(self) -> None:
         """Train to the end.
@@ -106,11 +106,14 @@ class Trainer:
                     self.record()
                 if self._evaluation_due():
                     self.evaluate()
+                self.checkpoints.poll()
                 if self._due(self.every.save):
                     self.save()
+            self.checkpoints.finish()
         except Stopped:
-            if self.done.step > self.saved:
+            if self.done.step:
                 self.save()
+            self.checkpoints.finish()
             raise
 
     def train(self) -> None:
@@ -167,13 +170,15 @@ class Trainer:
             self.recorder.samples(self.done.step, answers)
             record |= shares
         if record:
-            self.recorder.log({"step": self.done.step, "split": "eval", **record})
+            self.measured = {"step": self.done.step, "split": "eval", **record}
+            self.recorder.log(self.measured)
         self.done.evaluated = self.done.step
 
     def save(self) -> None:
-        folder = self.checkpoints.save(self.done.step, self.engine, {"progress": self.done})
-        self.saved = self.done.step
-        log.debug("checkpoint %s", folder)
+        """Begin a checkpoint: it is written while training goes on."""
+        is_current = self.measured.get("step") == self.done.step
+        metrics = {k: v for k, v in self.measured.items() if isinstance(v, float)} if is_current else {}
+        self.checkpoints.save(self.done.step, self.engine, {"progress": self.done}, metrics)
 
     def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
         """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory.

@@ -10,7 +10,7 @@ from typing import Any
 from dpo.config.compose import as_dict
 from dpo.config.derive import CACHE
 from dpo.config.keys import keys_in_settings
-from dpo.config.schema import CheckpointConfig, LoraAdapterConfig, RunConfig
+from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
@@ -28,7 +28,7 @@ def check(config: RunConfig) -> None:
         *_model_and_data(config),
         *_reference(config),
         *_zero(config),
-        *_checkpoint(config.checkpoint),
+        *_checkpoint(config),
         *_revisions(config),
         *_deterministic(config),
         *_not_yet(config),
@@ -169,12 +169,28 @@ def _zero(config: RunConfig) -> list[str]:
     return problems
 
 
-def _checkpoint(checkpoint: CheckpointConfig) -> list[str]:
+def _checkpoint(config: RunConfig) -> list[str]:
+    deadline, problems = config.checkpoint.deadline, _best(config)
     try:
-        seconds_left(checkpoint.deadline, datetime.now().astimezone(), os.environ)
+        seconds_left(deadline, datetime.now().astimezone(), os.environ)
     except ValueError as error:
-        return [f"checkpoint.deadline={checkpoint.deadline}: {error}"]
-    return []
+        problems.append(f"checkpoint.deadline={deadline}: {error}")
+    return problems
+
+
+def _best(config: RunConfig) -> list[str]:
+    best = config.checkpoint.best
+    if best in (None, "loss"):  # the default, without effect where nothing is held out
+        return []
+    problems = []
+    if not LOSSES[config.loss.name].needs_reference:
+        problems.append(f"checkpoint.best={best}: loss={config.loss.name} has no rewards: checkpoint.best=loss")
+    if not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
+        problems.append(
+            f"checkpoint.best={best} is measured on held-out pairs, and there are none: set eval.fraction or "
+            "data.eval_path, or checkpoint.best=null"
+        )
+    return problems
 
 
 def _revisions(config: RunConfig) -> list[str]:

@@ -150,6 +150,9 @@ class ZeroConfig:
 class CheckpointConfig:
     every: int = number(200, low=0)  # steps; 0: only at the end
     keep: int = number(2, low=1)  # newest checkpoints that stay on disk
+    # And the best by this held-out metric, among those whose step was evaluated (eval.every); null: none.
+    best: str | None = one_of("loss", "loss", "rewards/accuracies", "rewards/margins")
+    background: bool = True  # written while training goes on, from a copy: 12 bytes per trained weight over all workers
     # When the run begins to stop, as if asked by a signal: leave room for a micro-batch and a checkpoint. A duration
     # since the start (3h50m, 90s, 3:50:00, 1-12:00:00) or a time (2026-11-21T18:00, of this machine unless it names a
     # zone); auto: two minutes before the end of the Slurm job around it (of short jobs the last tenth); null: never.

@@ -26,9 +26,10 @@ class Engine(Protocol):
         """The trained parameters by name, in a fixed order."""
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """(name, {"weight", "exp_avg", "exp_avg_sq"}) of every trained parameter, whole, float32, on the CPU.
+        """(name, {"weight", "exp_avg", "exp_avg_sq"}) of every trained parameter, whole.
 
-        A collective: every worker iterates to the end, in the same order.
+        A collective: every worker iterates to the end, in the same order. The tensors may be the live ones, on any
+        device: whoever keeps one copies it before asking for the next.
         """
 
     def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:

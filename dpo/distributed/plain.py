@@ -59,8 +59,7 @@ class PlainEngine:
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, master in self._masters:
             moments = read_moments(self.optimizer.state.get(master, {}), master)
-            parts = {"weight": master.detach(), **moments}
-            yield name, {key: value.float().cpu() for key, value in parts.items()}
+            yield name, {"weight": master.detach(), **moments}
 
     @torch.no_grad()
     def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
@@ -68,7 +67,8 @@ class PlainEngine:
         master.copy_(tensors["weight"])
         dict(self._parameters)[name].copy_(master)
         if all(k in tensors for k in MOMENTS):
-            moments = {k: tensors[k].to(master) for k in MOMENTS}
+            # Copied: what a file gives on the CPU is a view of the file, which a later save removes.
+            moments = {k: tensors[k].to(master, copy=True) for k in MOMENTS}
             set_moments(self.optimizer, master, moments, step)
 
     def finish_loading(self) -> None:

@@ -52,7 +52,7 @@ class ZeroEngine:
         for name, p in self._parameters:
             parts = {"weight": safe_get_full_fp32_param(p)}
             parts |= {key: safe_get_full_optimizer_state(p, key) for key in MOMENTS}
-            yield name, {k: v.detach().float().cpu() for k, v in parts.items() if v is not None}
+            yield name, {key: value.detach() for key, value in parts.items() if value is not None}
 
     def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
         self._moments.begin_loading(step)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo.columns import columns
 from dpo.errors import CacheError
 from dpo.reference.store import ABOUT, DAMAGED, PartDamaged, Values, join, parts_of, read_part
 
@@ -31,10 +32,7 @@ def list_kept(cache_dir: Path) -> str:
     if not kept:
         return f"nothing is kept in {cache_dir}\n"
     head = ("fingerprint", "model", "precision", "responses", "tokens", "MB", "created")
-    table = [head, *(_cells(k) for k in kept)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([str(cache_dir), *lines]) + "\n"
+    return "\n".join([str(cache_dir), *columns([head, *(_cells(k) for k in kept)])]) + "\n"
 
 
 def verify_kept(cache_dir: Path, which: str) -> tuple[str, bool]:

@@ -30,7 +30,9 @@ LAYERS = [
     ["dpo.demo"],
     ["dpo.data"],
     [
+        "dpo.columns",
         "dpo.determinism",
+        "dpo.disk",
         "dpo.log",
         "dpo.memory",
         "dpo.preempt",

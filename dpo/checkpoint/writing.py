@@ -1,0 +1,88 @@
+"""One worker's share of one save, written by a thread of its own while training goes on."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dpo.checkpoint.folders import WRITING, name_of
+from dpo.checkpoint.manifest import FileRecord
+from dpo.checkpoint.tensor_file import write_tensors
+from dpo.disk import explain, require_folder
+from dpo.distributed.engine import Engine
+from dpo.distributed.world import World
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 60.0  # between two lines that say what the run is waiting for
+
+
+@dataclass(kw_only=True, slots=True)
+class Written:
+    """What a worker's thread has come to."""
+
+    name: str  # of the file
+    file: FileRecord | None  # None: it failed
+    problem: str
+    seconds: float
+
+
+class Writing:
+    """Begins with the object: `share` must not change any more."""
+
+    def __init__(self, folder: Path, step: int, share: dict[str, Tensor], world: World):
+        self.step = step
+        self.temporary = folder / f"{WRITING}{name_of(step)}"
+        self._name = f"state-{world.rank:05d}-of-{world.size:05d}.safetensors"
+        self._share: dict[str, Tensor] | None = share
+        self._written: Written | None = None
+        # daemon: a run that fails must not wait for a disk that may be the reason.
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def under_way(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self) -> Written:
+        """Until this worker's share is written or has failed."""
+        while self.under_way():
+            self._thread.join(WAIT_SECONDS)
+            if self.under_way():
+                log.warning("still waiting for %s to be written", self.temporary)
+        assert self._written is not None
+        return self._written
+
+    def _run(self) -> None:
+        start, file, problem = time.perf_counter(), None, ""
+        try:
+            file = self._write()
+        except Exception as error:  # whatever it is, all workers hear of it where they agree on this save
+            problem = explain(error, self.temporary.parent)
+        self._share = None
+        seconds = time.perf_counter() - start
+        self._written = Written(name=self._name, file=file, problem=problem, seconds=seconds)
+
+    def _write(self) -> FileRecord:
+        assert self._share is not None
+        require_folder(self.temporary.parents[1])
+        for folder in (self.temporary.parent, self.temporary):  # each worker: one may not see another's at once (NFS)
+            folder.mkdir(exist_ok=True)
+        return write_tensors(self.temporary / self._name, self._share)
+
+
+def copy_share(engine: Engine, world: World) -> dict[str, Tensor]:
+    """Every n-th parameter's state, copied to the host's memory: 12 bytes per trained weight, divided by the number of
+    workers. A collective: all see every tensor pass by, each keeps its own."""
+    share: dict[str, Tensor] = {}
+    for i, (name, tensors) in enumerate(engine.state()):
+        if i % world.size == world.rank:
+            share |= {f"{part}/{name}": _copied(tensor) for part, tensor in tensors.items()}
+    return share
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()

@@ -23,7 +23,7 @@ import dpo.evaluate.held_out
 import dpo.run
 import dpo.trainer
 from dpo import cli
-from dpo.checkpoint import Checkpoints
+from dpo.checkpoint.save import Checkpoints
 from dpo.distributed import launcher
 from dpo.evaluate.samples import Sampler
 from dpo.model.reference import FrozenReference

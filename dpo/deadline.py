@@ -8,7 +8,7 @@ FORMS = (
     "a duration since the start (3h50m, 90s, or as Slurm writes it: 3:50:00, 1-12:00:00), a time "
     "(2026-11-21T18:00), auto or null"
 )
-SLURM_END = "SLURM_JOB_END_TIME"  # seconds since 1970; set by Slurm in the environment of every job
+SLURM_END = "SLURM_JOB_END_TIME"  # seconds since 1970; newer Slurm sets it for every job, 22.05.8 does not yet
 # Slurm sends SIGTERM at the end of the time and SIGKILL 30 s later (KillWait): too short to write a large state.
 SLURM_SPARE_SECONDS = 120.0
 SLURM_SPARE_SHARE = 0.1  # of what is left at the start: a job of five minutes is not to lose two of them

@@ -155,7 +155,8 @@ class CheckpointConfig:
     background: bool = True  # written while training goes on, from a copy: 12 bytes per trained weight over all workers
     # When the run begins to stop, as if asked by a signal: leave room for a micro-batch and a checkpoint. A duration
     # since the start (3h50m, 90s, 3:50:00, 1-12:00:00) or a time (2026-11-21T18:00, of this machine unless it names a
-    # zone); auto: two minutes before the end of the Slurm job around it (of short jobs the last tenth); null: never.
+    # zone); auto: two minutes before the end of the Slurm job around it (of short jobs the last tenth), where Slurm
+    # tells it in SLURM_JOB_END_TIME; null: never.
     deadline: str | None = "auto"
 
 

@@ -37,8 +37,7 @@ ON_THE_WAY = [
     ("fingerprint:SIGINT", None),
     ("reference:SIGUSR1", None),
     ("loading:SIGTERM", None),
-    ("evaluation@0:SIGINT", 0),
-    ("generation@0:SIGTERM", 0),
+    ("generation@0:SIGINT", 0),
     ("accumulation@3:deadline", 3),
     ("accumulation@3:SIGUSR1", 3),
     ("evaluation@4:file", 4),
@@ -55,7 +54,7 @@ def assert_stopped(status: dict[str, Any], how: str, step: int | None) -> None:
     assert status["state"] == "stopped", how
     asked = how.split(":")[1]
     if asked == "deadline":
-        assert status["why"] == "reached checkpoint.deadline=4s"
+        assert status["why"] == "reached checkpoint.deadline=3s"
         assert status["step"] <= 3, "on a slow machine it comes earlier"
         return
     assert ("STOP" if asked == "file" else asked) in status["why"]

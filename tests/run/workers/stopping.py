@@ -30,7 +30,7 @@ from dpo.model.reference import FrozenReference
 from dpo.preempt import StopRequest
 from dpo.trainer import Trainer
 
-DEADLINE = "4s"
+DEADLINE = "3s"
 # How often the moment passes until the request comes: in the midst of it.
 MOMENTS = {
     "tokenizing": 40,

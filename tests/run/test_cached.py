@@ -110,6 +110,23 @@ def test_a_request_to_stop_keeps_what_is_done(n: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_pass_alone_leaves_on_ctrl_c(n: int, tmp_path: Path) -> None:
+    process = start(command(n, WORKERS / "slow_reference.py", "reference", *PASS), tmp_path)
+    try:
+        wait_for_parts(process, tmp_path, 2)
+        process.send_signal(signal.SIGINT)
+    finally:
+        code, output = finish(process)
+    assert "after: received SIGINT; the same command continues" in output
+    if n == 1:  # torch's launcher has an exit code and a traceback of its own
+        assert code == 0 and "Traceback" not in output, output
+    before = len(stored_keys(tmp_path))
+    code, output = dpo(n, "reference", *PASS, cwd=tmp_path)
+    assert code == 0 and found(output)[0][0] == before > 0
+
+
+@pytest.mark.slow
 def test_two_jobs_fill_one_cache_at_once(tmp_path: Path) -> None:
     both = [start(command(1, WORKERS / "slow_reference.py", "reference", *PASS), tmp_path) for _ in range(2)]
     for code, output in [finish(process) for process in both]:

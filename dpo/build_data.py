@@ -95,7 +95,7 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
     with lasting_objects():
         train, held_out = group(sets.train), group(sets.held_out)
     own = next((g for g in (*train, *held_out) if g.reference is not None), None)
-    if own and config.reference.kind in ("sharded", "adapter_off"):
+    if own and config.reference.kind in ("sharded", "adapter_off", "moving"):
         raise DataError(
             f"{own.sources[0]} brings reference log-probabilities (ref_chosen_logps, ref_rejected_logps), but "
             f"reference={config.reference.kind} computes them in every step: use reference=cached, or "

@@ -13,15 +13,23 @@ from torch import nn
 from dpo.build_data import Groups
 from dpo.build_model import Policy, layout_of, load
 from dpo.config.derive import cache_dir
-from dpo.config.schema import RunConfig
+from dpo.config.schema import MovingReferenceConfig, RunConfig
 from dpo.data.batch import PromptGroup
 from dpo.data.rows import MicroBatches
+from dpo.distributed.engine import Engine
+from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
 from dpo.errors import EnvironmentProblem, UserError
 from dpo.memory import lasting_objects
 from dpo.model.compiled import compile_layers
 from dpo.model.kernels import use_kernels
-from dpo.model.reference import AdapterOffReference, CachedReference, FrozenReference, NoReference
+from dpo.model.reference import (
+    AdapterOffReference,
+    CachedReference,
+    FrozenReference,
+    NoReference,
+    SnapshotReference,
+)
 from dpo.model.scorer import Scorer
 from dpo.model.source import ModelSource, reference_source
 from dpo.preempt import StopRequest
@@ -46,8 +54,33 @@ def build_reference(config: RunConfig, policy: Policy, source: ModelSource, worl
         return CachedReference()
     if config.reference.kind == "adapter_off":
         return AdapterOffReference(policy.scorer, policy.adapted)
+    if config.reference.kind == "moving" and policy.adapted is not None:
+        return SnapshotReference(policy.scorer, policy.adapted)
     scorer, _ = _load_frozen(config, reference_source(config.reference, source), world, policy.layout)
     return FrozenReference(scorer)
+
+
+def moving_weights(
+    config: RunConfig, engine: Engine, reference: Reference, world: World, total_steps: int
+) -> MovingWeights | None:
+    """`reference=moving`: the reference's weights, each bound to the policy's that it follows; None for others.
+
+    Raises:
+        ModelError: reference.path names a model of another shape.
+    """
+    settings = config.reference
+    if not isinstance(settings, MovingReferenceConfig):
+        return None
+    assert isinstance(reference, FrozenReference | SnapshotReference)
+    moves = (total_steps - 1) // settings.sync_every
+    log.log(
+        logging.INFO if moves else logging.WARNING,
+        "reference: moves every %d steps (reference.sync_every), %d times in the %d steps of this run",
+        settings.sync_every,
+        moves,
+        total_steps,
+    )
+    return MovingWeights(engine.parameters(), reference.weights(), settings, world)
 
 
 def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world: World, stop: StopRequest) -> None:

@@ -14,7 +14,7 @@ from dpo.disk import explain
 from dpo.distributed.placement import whole
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError
-from dpo.model.adapter import lora_layers
+from dpo.model.adapter import LEARNING, lora_layers
 
 
 def export(
@@ -53,7 +53,8 @@ def _write(
         weights = _gather(causal_lm, world, merge=False)
         if world.is_main:
             named = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
-            adapted.save_pretrained(temporary / "adapter", state_dict=get_peft_model_state_dict(adapted, named))
+            own = get_peft_model_state_dict(adapted, named)
+            adapted.save_pretrained(temporary / "adapter", state_dict=own, selected_adapters=[LEARNING])
 
 
 def _gather(causal_lm: PreTrainedModel, world: World, *, merge: bool) -> dict[str, Tensor]:
@@ -78,7 +79,7 @@ def _gather(causal_lm: PreTrainedModel, world: World, *, merge: bool) -> dict[st
 @torch.no_grad()
 def _with_adapter(weight: Tensor, layer: Any) -> Tensor:
     """W + (alpha / rank) B A, summed in float32."""
-    return (weight.float() + layer.get_delta_weight("default").float()).to(weight.dtype)
+    return (weight.float() + layer.get_delta_weight(LEARNING).float()).to(weight.dtype)
 
 
 def _adapter_parameters(layer: Any) -> list[nn.Parameter]:

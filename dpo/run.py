@@ -10,7 +10,7 @@ from typing import Any
 from dpo import closing
 from dpo.build_data import Groups, Text, build_data, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
-from dpo.build_reference import build_reference, fill_reference
+from dpo.build_reference import build_reference, fill_reference, moving_weights
 from dpo.checkpoint.manifest import read_manifest
 from dpo.checkpoint.restore import restore
 from dpo.checkpoint.save import Checkpoints
@@ -21,6 +21,7 @@ from dpo.data.plan import DataPlan
 from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
 from dpo.disk import explain
+from dpo.distributed.followed import FollowedEngine
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.held_out import HeldOut
@@ -150,6 +151,9 @@ class Run:
         )
         reference = build_reference(config, policy, self.source, world)
         engine = build_engine(config, policy, world)
+        moving = moving_weights(config, engine, reference, world, total_steps)
+        if moving:
+            engine = FollowedEngine(engine, moving)
         loader = Loader(
             plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
         )
@@ -170,6 +174,7 @@ class Run:
             engine=engine,
             scorer=policy.scorer,
             reference=reference,
+            moving=moving,
             loss=loss,
             loader=loader,
             total_steps=total_steps,

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.data.loader import Loader
 from dpo.distributed.engine import Engine
+from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import Sampler
@@ -45,13 +46,14 @@ class Progressed:
     pairs: int = 0  # trained on
     tokens: int = 0  # prompts once, responses each, no padding
     evaluated: int = -1  # step of the last evaluation; a run that was stopped in one owes it
+    reference_syncs: int = 0  # moves of a moving reference
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "pairs": self.pairs, "tokens": self.tokens, "evaluated": self.evaluated}
+        return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.pairs, self.tokens = state["step"], state["pairs"], state["tokens"]
-        self.evaluated = state["evaluated"]
+        for f in fields(self):
+            setattr(self, f.name, state[f.name])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,6 +78,7 @@ class Trainer:
     engine: Engine
     scorer: Scorer
     reference: Reference
+    moving: MovingWeights | None  # those of `reference`, when it follows the policy
     loss: Loss
     loader: Loader
     total_steps: int
@@ -119,6 +122,8 @@ class Trainer:
     def train(self) -> None:
         """One optimizer step."""
         start = time.perf_counter()
+        if self.moving:
+            self.done.reference_syncs = self.moving.follow(self.done.step, self.done.reference_syncs)
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
         # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of
@@ -158,6 +163,7 @@ class Trainer:
                 "tokens_per_second": counts["tokens"] / seconds,
                 "peak_memory_gib": everyone[:, -1].max().item(),
                 "batch": self.window.batch,
+                **({"reference_syncs": self.done.reference_syncs} if self.moving else {}),
             }
         )
         self.window = Window(stats=StepStats(self.world.device))

@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
 from dpo.config.derive import CACHE
 from dpo.config.keys import keys_in_settings
-from dpo.config.schema import LoraAdapterConfig, RunConfig
+from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
-from dpo.loss import LOSSES
 
 FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
 
@@ -26,7 +26,7 @@ def check(config: RunConfig) -> None:
     problems = [
         *_ranges(config),
         *_model_and_data(config),
-        *_reference(config),
+        *reference_problems(config),
         *_zero(config),
         *_checkpoint(config),
         *_revisions(config),
@@ -121,30 +121,6 @@ def _model_and_data(config: RunConfig) -> list[str]:
         )
     if config.eval.checker == "demo" and not data.demo:
         problems.append("eval.checker=demo can judge answers to data=demo only: set eval.checker=none")
-    return problems
-
-
-def _reference(config: RunConfig) -> list[str]:
-    kind, needs = config.reference.kind, LOSSES[config.loss.name].needs_reference
-    adapted = isinstance(config.adapter, LoraAdapterConfig)
-    problems = []
-    if kind == "none" and needs:
-        problems.append(f"reference=none, but loss={config.loss.name} compares with a reference: reference=auto")
-    if kind not in ("none", "auto") and not needs:
-        problems.append(f"reference={kind}, but loss={config.loss.name} compares with no reference: reference=auto")
-    if config.reference.path and not needs:
-        problems.append(f"reference.path is set, but loss={config.loss.name} compares with no reference: remove it")
-    if kind in ("sharded", "adapter_off", "none"):
-        kept = {"cache_dir": config.reference.cache_dir, "batch_tokens": config.reference.batch_tokens}
-        problems += [
-            f"reference.{name} has no effect with reference={kind}, which keeps nothing: remove it, or reference=cached"
-            for name, value in kept.items()
-            if value is not None
-        ]
-    if kind == "adapter_off" and not adapted:
-        problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=cached")
-    if kind == "adapter_off" and config.reference.path:
-        problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=cached")
     return problems
 
 

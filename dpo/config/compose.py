@@ -218,5 +218,6 @@ def _register_schemas() -> None:
         store(group="schema", name=group, node=node)
     store(group="schema/adapter", name="none", node=schema.AdapterConfig)
     store(group="schema/adapter", name="lora", node=schema.LoraAdapterConfig)
+    store(group="schema/reference", name="moving", node=schema.MovingReferenceConfig)
     store(group="schema/loss", name="sigmoid", node=schema.SigmoidLossConfig)
     store(group="schema/loss", name="sft", node=schema.SftLossConfig)

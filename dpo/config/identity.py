@@ -18,7 +18,8 @@ SAME_NUMBERS = (
     "model.activation_offload",
     "model.kernels",
     "model.compile",
-    "reference.kind",  # which model it is decides, and whether there is one follows from the loss
+    # Which model it is decides, and whether there is one follows from the loss; one that moves has settings of its own.
+    "reference.kind",
     "reference.cache_dir",
     "reference.batch_tokens",
     "reference.spot_check",

@@ -89,6 +89,16 @@ class ReferenceConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class MovingReferenceConfig(ReferenceConfig):
+    """TR-DPO (Gorbatovski et al. 2024, arXiv:2404.09656): the reference follows the policy."""
+
+    kind: str = one_of("moving", "moving")
+    sync_every: int = number(512, low=1)  # applied optimizer steps between two moves; the paper's tau
+    # reference <- sync_mix * policy + (1 - sync_mix) * reference. 1: hard update; less: soft, the paper's alpha.
+    sync_mix: float = number(1.0, above=0, high=1)
+
+
+@dataclass(kw_only=True, slots=True)
 class LossConfig:
     """What every loss has."""
 

@@ -41,4 +41,9 @@ class Engine(Protocol):
 
 def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """The parameters that learn, by their names in the Hugging Face model."""
-    return [(name.removeprefix("causal_lm."), p) for name, p in module.named_parameters() if p.requires_grad]
+    return [(name, p) for name, p in by_model_name(dict(module.named_parameters())).items() if p.requires_grad]
+
+
+def by_model_name(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those of a scorer, bare or in a DeepSpeed engine, by their names in the Hugging Face model."""
+    return {name.removeprefix("module.").removeprefix("causal_lm."): p for name, p in parameters.items()}

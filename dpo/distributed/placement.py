@@ -73,6 +73,29 @@ def whole(parameters: list[nn.Parameter]) -> Iterator[None]:
         yield
 
 
+def held(parameter: Tensor) -> Tensor:
+    """What this worker holds of a parameter, flat: all of it, or its shard, which is as long on every worker."""
+    return getattr(parameter, "ds_tensor", parameter.data).view(-1)
+
+
+def share(whole: Tensor, parameter: Tensor, rank: int) -> Tensor:
+    """The part of `whole` that worker `rank` holds of `parameter`, flat; the last shards have room for more."""
+    if not hasattr(parameter, "ds_id"):
+        return whole.reshape(-1)
+    length = held(parameter).numel()
+    return whole.reshape(-1)[rank * length : (rank + 1) * length]
+
+
+def regather(parameters: list[nn.Parameter]) -> None:
+    """After a change of their shards. DeepSpeed keeps small weights whole from one forward to the next: they are
+    gathered anew, as after its own optimizer's steps. A collective."""
+    sharded: list[Any] = [p for p in parameters if hasattr(p, "ds_id")]
+    kept = [p for p in sharded if p.ds_status.name == "AVAILABLE"]
+    if kept:
+        kept[0].partition(kept)
+        kept[0].all_gather(kept)
+
+
 def shape(parameter: Tensor) -> torch.Size:
     """The shape of the whole parameter, sharded or not."""
     return getattr(parameter, "ds_shape", parameter.shape)

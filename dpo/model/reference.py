@@ -1,11 +1,14 @@
 """Where the reference log-probabilities come from: one small class per source, all with `logps(batch)`."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dpo.data.batch import Batch
+from dpo.distributed.engine import by_model_name
+from dpo.model.adapter import add_snapshot, snapshot_active, snapshot_parameters
 
 
 class NoReference:
@@ -30,6 +33,10 @@ class FrozenReference:
         scorer.eval()
         self.scorer = scorer
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """By the names that the policy's have."""
+        return by_model_name(dict(self.scorer.named_parameters()))
+
     @torch.no_grad()
     def logps(self, batch: Batch) -> Tensor:
         return self.scorer(batch)
@@ -46,7 +53,25 @@ class AdapterOffReference:
         training = self.scorer.training
         self.scorer.eval()
         try:
-            with self.adapted.disable_adapter():
+            with self._as_reference():
                 return self.scorer(batch)
         finally:
             self.scorer.train(training)
+
+    def _as_reference(self) -> AbstractContextManager[None]:
+        return self.adapted.disable_adapter()
+
+
+class SnapshotReference(AdapterOffReference):
+    """The policy itself with a frozen copy of its adapter, at the memory of an adapter."""
+
+    def __init__(self, scorer: nn.Module, adapted: Any):
+        super().__init__(scorer, adapted)
+        add_snapshot(adapted)
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Those of the copy, by the names that the policy's have."""
+        return by_model_name(snapshot_parameters(self.scorer))
+
+    def _as_reference(self) -> AbstractContextManager[None]:
+        return snapshot_active(self.adapted)

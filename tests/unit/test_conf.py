@@ -123,6 +123,8 @@ def test_a_slip_is_named_with_what_was_meant(override: str, said: list[str]) -> 
         (["loss=sft", "loss.beta=0.1"], "loss.beta: no such setting. loss has: answers, name"),
         (["loss=sigmoid", "loss.answers=both"], "loss.answers: no such setting."),
         (["adapter.rank=8"], "adapter.rank: no such setting."),
+        (["reference=sharded", "reference.sync_every=8"], "reference.sync_every: no such setting."),
+        (["reference=cached", "reference.sync_mix=0.5"], "reference.sync_mix: no such setting."),
     ],
 )
 def test_a_knob_of_another_choice_is_an_error(overrides: list[str], said: str) -> None:
@@ -170,6 +172,18 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["reference=adapter_off"], "adapter=lora"),
         (["reference=sharded", "reference.cache_dir=x"], "reference=cached"),
         (["reference=adapter_off", "adapter=lora", "reference.batch_tokens=9"], "reference=cached"),
+        (["reference=moving", "reference.cache_dir=x"], "reference=cached"),
+        (["reference=moving", "reference.sync_every=0"], "must be at least 1"),
+        (["reference=moving", "reference.sync_mix=0"], "must be greater than 0"),
+        (["reference=moving", "reference.sync_mix=1.5"], "must be at most 1"),
+        (["reference=moving", "adapter=lora", "reference.sync_mix=0.5"], "reference.sync_mix=1, or adapter=none"),
+        (["reference=moving", "adapter=lora", "reference.path=x"], "remove it"),
+        (["reference=moving", "zero=zero3_nvme", "zero.nvme_path=/mnt/ssd"], "zero=zero3_offload"),
+        (
+            ["reference=moving", "zero=zero3", "zero.deepspeed.zero_optimization.zero_hpz_partition_size=8"],
+            "zero_hpz_partition_size",
+        ),
+        (["loss=sft", "reference=moving"], "reference=auto"),
         (["data.max_length=100", "data.max_prompt_length=100"], "data.max_prompt_length=100"),
         (["data.path=x.jsonl", "eval.checker=demo"], "eval.checker=none"),
         (["data.on_bad_row=ignore"], "must be one of error, skip"),

@@ -62,6 +62,7 @@ OTHER_RESULT = [
     "data.on_bad_row=skip",
     "adapter=lora",
     "reference.path=somewhere",
+    "reference=moving",
     "loss=sft",
     "loss.beta=0.2",
     "loss.label_smoothing=0.1",
@@ -179,6 +180,12 @@ def test_a_resumed_run_may_go_on_longer_and_look_more_often(override: str) -> No
 @pytest.mark.parametrize("override", [o for o in OTHER_RESULT if not o.startswith(LENGTHS)])
 def test_a_resumed_run_may_not_change_what_it_computes(override: str) -> None:
     assert changes([], [override])
+
+
+@pytest.mark.parametrize("setting", ["reference.sync_every=7", "reference.sync_mix=0.5"])
+def test_a_reference_that_moves_otherwise_is_another_run(setting: str) -> None:
+    assert changes(["reference=moving"], ["reference=moving", setting])
+    assert name("reference=moving", setting) != name("reference=moving")
 
 
 def test_a_checkpoint_continues_with_the_other_form_of_moments() -> None:

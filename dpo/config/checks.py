@@ -15,6 +15,7 @@ from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
+from dpo.loss import LOSSES
 
 FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from dpo.data.rows import MicroBatches
 from dpo.distributed.engine import Engine
 from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
-from dpo.errors import EnvironmentProblem, UserError
+from dpo.errors import EnvironmentProblem
 from dpo.memory import lasting_objects
 from dpo.model.compiled import compile_layers
 from dpo.model.kernels import use_kernels
@@ -42,8 +41,6 @@ from dpo.reference.store import Store
 from dpo.step import Reference
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def build_reference(config: RunConfig, policy: Policy, source: ModelSource, world: World) -> Reference:
@@ -114,7 +111,7 @@ def _look_up_or_compute(
     config: RunConfig, source: ModelSource, groups: list[PromptGroup], world: World, stop: StopRequest
 ) -> None:
     responses = Responses.of(groups)
-    store = _on_main(world, stop, lambda: _open_store(config, source))
+    store = world.on_main(lambda: _open_store(config, source), stop.alone)
     values = _agreed(world, lambda: store.lookup(responses.keys), len(responses.keys))
     n_missing = int(np.isnan(values).sum())
     found, total = f"{len(values) - n_missing:,}", f"{len(values):,}"
@@ -176,21 +173,6 @@ def _load_frozen(config: RunConfig, source: ModelSource, world: World, layout: s
 
         frozen = shard_frozen(frozen, world)
     return frozen, layout
-
-
-def _on_main(world: World, stop: StopRequest, compute: Callable[[], T]) -> T:
-    """What `compute` gives on rank 0, on every worker; an error that the user can cure is everybody's."""
-
-    def mine() -> T | UserError | None:
-        try:
-            return compute() if world.is_main else None
-        except UserError as error:
-            return error
-
-    outcome: Any = world.collect(stop.alone(mine))[0]
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
 
 
 def _agreed(world: World, read: Callable[[], NDArray[np.float32]], size: int) -> NDArray[np.float32]:

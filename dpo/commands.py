@@ -27,6 +27,7 @@ class Command:
 
 
 def _train(composed: Composed, words: list[str]) -> int:
+    launcher.leave_with_launcher()
     launcher.refuse_foreign_deepspeed()
     stop = _listen()
     from dpo.run import run
@@ -35,6 +36,7 @@ def _train(composed: Composed, words: list[str]) -> int:
 
 
 def _reference(composed: Composed, words: list[str]) -> int:
+    launcher.leave_with_launcher()
     launcher.refuse_foreign_deepspeed()
     stop = _listen()
     from dpo.run_reference import run_reference

@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "status.json"
 
     @property
+    def lock(self) -> Path:
+        """Held by the launch that trains this run. Beside the folder, because resume=never moves that one away."""
+        return self.path.with_name(f".{self.name}.lock")
+
+    @property
     def config(self) -> Path:
         """Every setting of the run, after composition."""
         return self.path / "config.yaml"

@@ -34,6 +34,7 @@ from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics, read_status, write_status
 from dpo.run_folder import STOP, open_folder
+from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
 from dpo.track import make_tracker
@@ -50,6 +51,9 @@ def run(composed: Composed, stop: StopRequest) -> int:
     """
     began = start(composed, stop)
     config, world, folder = began.config, began.world, began.folder
+    lock = RunLock(folder.lock)
+    world.on_main(lock.take)
+    world.watchdog.tell = lambda why: _say_failed(folder, why)
     assembled = Run(
         config=config,
         source=began.source,
@@ -60,17 +64,24 @@ def run(composed: Composed, stop: StopRequest) -> int:
         stop=stop,
     )
     try:
-        assembled.go()
+        with world.watchdog.explained():
+            assembled.go()
     except Stopped:
         assembled.note_stop()
         log.info("%s: leaving %.1f s later; the same command continues from there", stop.reason, stop.seconds())
     except BaseException as error:
-        if world.is_main and folder.status.exists():
-            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            _say(folder, state="failed", why=why)
+        if world.is_main:
+            _say_failed(folder, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         raise
     world.close()
+    lock.release()
     return 0
+
+
+def _say_failed(folder: RunFolder, why: str) -> None:
+    """Of a run that has begun: one that was refused has no status, or that of an earlier launch."""
+    if folder.status.exists():
+        _say(folder, state="failed", why=why)
 
 
 def _say(folder: RunFolder, **changes: Any) -> None:
@@ -139,6 +150,7 @@ class Run:
     def _assemble(self, sets: TokenizedSets, groups: Groups, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
         """The model side, and the trainer over it."""
         config, world = self.config, self.world
+        world.watchdog.moved("loading the model", limited=False)
         total_steps = plan.total_steps(config.optim.epochs, config.optim.max_steps)
         policy = build_policy(config, self.source, world)
         micro = MicroBatches(
@@ -230,6 +242,7 @@ class Run:
 
     def _end(self, trainer: Trainer, policy: Policy) -> None:
         """Export the model, close the records, show what came of it."""
+        self.world.watchdog.moved("the end", limited=False)
         export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
         self._close(trainer, "trained and exported")
         self._show(trainer.done.step)

@@ -24,9 +24,10 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
     if config.reference.kind != "cached":
         raise ConfigError([f"reference={config.reference.kind} keeps nothing on disk: use reference=cached"])
     try:
-        sets = stop.alone(lambda: build_data(config, began.text, began.folder, world.is_main))
-        groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
-        fill_reference(config, began.source, groups, world, stop)
+        with world.watchdog.explained():
+            sets = stop.alone(lambda: build_data(config, began.text, began.folder, world.is_main))
+            groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
+            fill_reference(config, began.source, groups, world, stop)
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))
     except Stopped:
         log.info("stopped %.1f s after: %s; the same command continues from there", stop.seconds(), stop.reason)

@@ -52,6 +52,8 @@ def start(composed: Composed, stop: StopRequest) -> Start:
     stop.join(world)
     device = world.device.type
     check_device(config, device, kernels.missing(config.model.kernels, device))
+    assert config.guard.hang_seconds is not None  # derived
+    world.watchdog.start(world.rank, world.size, config.guard.hang_seconds)
     sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""
     log.info("workers: %d on %s%s, precision %s", world.size, device, sharing, world.precision)
     quiet_model_loading()

@@ -90,6 +90,7 @@ class Trainer:
     done: Progressed = field(default_factory=Progressed)
     window: Window = field(init=False)
     measured: dict[str, Any] = field(default_factory=dict)  # the last held-out record
+    warm: bool = field(init=False, default=False)  # after the first step, whose kernels may take minutes to compile
 
     def run(self) -> None:
         """Train to the end.
@@ -124,6 +125,7 @@ class Trainer:
         start = time.perf_counter()
         if self.moving:
             self.done.reference_syncs = self.moving.follow(self.done.step, self.done.reference_syncs)
+        self._report("its pairs")
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
         # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of
@@ -131,6 +133,7 @@ class Trainer:
         torch.manual_seed(hash((self.seed, self.done.step, self.world.rank)) % 2**63)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
         stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)
+        self._report("optimizer")
         self.window.grad_norm = self.engine.step(self._lr(self.done.step))
         self.window.stats.sums += stats.sums
         self.window.batch, self.window.epoch = plan.digest, plan.epoch
@@ -138,9 +141,11 @@ class Trainer:
         self.done.step += 1
         self.done.pairs += plan.n_pairs
         self.done.tokens += plan.n_tokens
+        self.warm = True
 
     def record(self) -> None:
         """Write the means since the last record. The only place where the workers' metrics meet."""
+        self._report("record")
         start = time.perf_counter()
         mine = torch.tensor([peak_gib(self.world.device)], dtype=torch.float64, device=self.world.device)
         everyone = self.world.gather(torch.cat([self.window.stats.sums, mine]))
@@ -172,6 +177,7 @@ class Trainer:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
         record = self.held_out.measure()
         if self.done.step in (0, self.total_steps):
+            self.world.watchdog.moved("answers to held-out prompts", limited=False)
             answers, shares = self.sampler.sample(self.scorer)
             self.recorder.samples(self.done.step, answers)
             record |= shares
@@ -193,8 +199,12 @@ class Trainer:
         no checkpoint, and its sums are in no record.
         """
         for i, batch in enumerate(batches):
+            self._report(f"micro-batch {i + 1} of {len(batches)}")
             self.stop.check()
             yield batch.to(self.world.device), i == len(batches) - 1
+
+    def _report(self, what: str) -> None:
+        self.world.watchdog.moved(f"step {self.done.step + 1}, {what}", limited=self.warm)
 
     def _lr(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.optim)

@@ -73,6 +73,7 @@ class Checkpoints:
         moment = Moment(step=step, providers=state, metrics=metrics)
         if not self.world.agree((step, state) != self._newest):  # a request to stop right after a save
             return
+        self.world.watchdog.moved(f"the checkpoint of step {step}", limited=False)
         start = time.perf_counter()
         share = copy_share(engine, self.world)
         seconds = time.perf_counter() - start
@@ -92,6 +93,7 @@ class Checkpoints:
         if self._under_way is None:
             return
         saving, self._under_way = self._under_way, None
+        self.world.watchdog.moved(f"the end of the checkpoint of step {saving.moment.step}", limited=False)
         shares: list[Written] = self.world.collect(saving.writing.wait())
         said = [f"worker {rank}: {share.problem}" for rank, share in enumerate(shares) if share.file is None]
         if not said and self.world.is_main:

@@ -32,6 +32,7 @@ def check(config: RunConfig) -> None:
         *_checkpoint(config),
         *_revisions(config),
         *_deterministic(config),
+        *_guard(config),
         *_not_yet(config),
         *_names(config),
     ]
@@ -200,6 +201,16 @@ def _deterministic(config: RunConfig) -> list[str]:
     if config.optim.kind == "adamw_8bit":
         problems.append("deterministic=true with optim=adamw_8bit: its kernels promise nothing; use optim=adamw")
     return problems
+
+
+def _guard(config: RunConfig) -> list[str]:
+    hang, timeout = config.guard.hang_seconds, config.zero.timeout_seconds
+    if hang is not None and hang >= timeout:
+        return [
+            f"guard.hang_seconds={hang:g} is not below zero.timeout_seconds={timeout}: a collective would give up "
+            "first, without naming the worker that hangs. Lower the one or raise the other"
+        ]
+    return []
 
 
 def _not_yet(config: RunConfig) -> list[str]:

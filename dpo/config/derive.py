@@ -21,6 +21,8 @@ def derive(config: RunConfig) -> list[str]:
         config.optim.lr = default_lr(config.adapter.kind)
         kind = "full fine-tuning" if config.adapter.kind == "none" else "an adapter"
         notes.append(f"optim.lr={config.optim.lr:g}: the default for {kind}")
+    if config.guard.hang_seconds is None:
+        config.guard.hang_seconds = config.zero.timeout_seconds / 3
     config.reference.cache_dir = cache_dir(config)
     if config.reference.batch_tokens is None:
         saving = config.model.gradient_checkpointing != "none" or config.model.activation_offload

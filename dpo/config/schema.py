@@ -153,7 +153,7 @@ class ZeroConfig:
     nvme_path: str | None = None  # folder on a local SSD, for zero=zero3_nvme
     deepspeed: dict[str, Any] = field(default_factory=dict)
     sequence_parallel: int = number(1, low=1)  # workers that share one row, for pairs too long for one; layout=packed
-    timeout_seconds: int = number(1800, low=1)  # a worker that is silent for so long ends the run
+    timeout_seconds: int = number(1800, low=1)  # a collective may take, waiting for the slowest worker included
 
 
 @dataclass(kw_only=True, slots=True)
@@ -194,6 +194,8 @@ class EvalConfig:
 @dataclass(kw_only=True, slots=True)
 class GuardConfig:
     self_check: bool = True  # before the first step: known loss, packed layout against the model's own logits
+    # A worker may spend on a micro-batch or a row before all are ended, naming it; null: zero.timeout_seconds / 3.
+    hang_seconds: float | None = number(None, above=0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,8 +1,10 @@
 """What the launcher left in the environment: checked and completed before any library reads it."""
 
+import ctypes
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import sysconfig
@@ -12,6 +14,10 @@ from dpo.errors import EnvironmentProblem
 
 log = logging.getLogger(__name__)
 
+# What torchrun, accelerate and scripts around srun set for a worker.
+STARTED = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION")
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
 
 def world_size() -> int:
     """Processes of this job, as the launcher says."""
@@ -20,6 +26,23 @@ def world_size() -> int:
 
 def rank() -> int:
     return int(os.environ.get("RANK", "0"))
+
+
+def leave_with_launcher() -> None:
+    """A worker whose launcher is gone (kill -9) gets SIGTERM, a request to stop, instead of training on unseen. On
+    Linux; not without a launcher, where closing the terminal must not end a `nohup python train.py`."""
+    if not sys.platform.startswith("linux") or not any(name in os.environ for name in STARTED):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it went in between, and the kernel will not tell any more
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def may_restart() -> bool:
+    """Whether torchrun starts the workers again when one fails, with what they wrote into its store still there."""
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return shared and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
 def refuse_foreign_deepspeed() -> None:

@@ -4,11 +4,12 @@ import gc
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from io import StringIO
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,10 +19,14 @@ from torch import Tensor
 
 from dpo.config.schema import OptimConfig, ZeroConfig
 from dpo.distributed import launcher, sizes
+from dpo.distributed.rendezvous import join_restartable
 from dpo.distributed.sequence import SequenceGroup
-from dpo.errors import ConfigError
+from dpo.distributed.watchdog import Watchdog
+from dpo.errors import ConfigError, UserError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -48,6 +53,7 @@ class World:
     precision: str
     control: dist.ProcessGroup | None = None  # all workers, over the CPU: what they agree on waits for no device
     sequence: SequenceGroup | None = None  # the workers that share this one's rows
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
     @property
     def is_main(self) -> bool:
@@ -113,6 +119,23 @@ class World:
             dist.all_gather_object(values, value)
         return values
 
+    def on_main(self, compute: Callable[[], T], alone: Callable[[Callable[[], Any]], Any] | None = None) -> T:
+        """What `compute` gives on rank 0, on every worker; an error that the user can cure is everybody's.
+
+        `alone`: calls what each worker does by itself, such as `StopRequest.alone`. A collective.
+        """
+
+        def mine() -> T | UserError | None:
+            try:
+                return compute() if self.is_main else None
+            except UserError as error:
+                return error
+
+        outcome: Any = self.collect(alone(mine) if alone else mine())[0]
+        if isinstance(outcome, UserError):
+            raise outcome
+        return outcome
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier(device_ids=[self.device.index or 0] if self.device.type == "cuda" else None)
@@ -128,6 +151,7 @@ class World:
         """Leave together. Workers that simply return ended with SIGABRT in one of six runs (DeepSpeed on gloo)."""
         if dist.is_available() and dist.is_initialized():
             self.barrier()
+            self.watchdog.stop()
             time.sleep(0.2)
             dist.destroy_process_group()
 
@@ -160,9 +184,9 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
             "policy": _plugin(deepspeed_config(own, optim, precision)),
             "reference": _plugin(reference_config(own, precision)),
         }
-    group = InitProcessGroupKwargs(
-        backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=zero.timeout_seconds)
-    )
+    backend, timeout = "gloo" if on_cpu else "nccl", timedelta(seconds=zero.timeout_seconds)
+    this_start = join_restartable(backend, timeout)
+    group = InitProcessGroupKwargs(backend=backend, timeout=timeout)
     with redirect_stdout(StringIO()):  # DeepSpeed reports there on the op it builds
         accelerator = Accelerator(
             cpu=on_cpu and not stage,
@@ -179,6 +203,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
         precision=precision,
         control=_control_group(zero) if accelerator.num_processes > 1 else None,
         sequence=_sequence_group(zero),
+        watchdog=Watchdog(this_start),
     )
 
 

@@ -34,7 +34,8 @@ class HeldOut:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for row in spread_groups(self.groups, self.micro)[self.world.data_rank]:
+        for i, row in enumerate(spread_groups(self.groups, self.micro)[self.world.data_rank]):
+            self.world.watchdog.moved(f"held-out row {i + 1}", limited=i > 0)
             self.stop.check()
             batch = self.micro.collate(row).to(self.world.device)
             measure(self.engine, self.reference, batch, self.loss, stats)

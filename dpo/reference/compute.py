@@ -49,6 +49,7 @@ class Pass:
         progress = _Progress(sum(len(m.places) for m in missing), rows)
         try:
             for number, row in enumerate(rows):
+                self.world.watchdog.moved(f"reference row {number + 1} of {len(rows)}", limited=number > 0)
                 self.stop.check()
                 self._compute(row[self.world.data_rank], computed)
                 progress.show(number)

@@ -170,3 +170,22 @@ def read_rows(metrics: Path) -> list[dict[str, Any]]:
 
 def name_in(overrides: tuple[str, ...]) -> str:
     return next((text.removeprefix("name=") for text in overrides if text.startswith("name=")), "")
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of a launcher's workers in order of rank; of a launch without launcher the process itself."""
+    found = {}
+    for pid in _children(process.pid):
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            continue
+        found |= {int(v.removeprefix(b"RANK=")): pid for v in variables if v.startswith(b"RANK=")}
+    return [found[rank] for rank in sorted(found)] or [process.pid]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

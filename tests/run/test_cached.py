@@ -127,6 +127,20 @@ def test_a_pass_alone_leaves_on_ctrl_c(n: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_damaged_entry_costs_its_computation_again(tmp_path: Path) -> None:
+    """A disk has turned one bit over: the run says so, computes those values again and gives the same numbers."""
+    arguments = (*SMALL, "zero=off", "optim.max_steps=3")
+    right = train(1, *arguments, "name=right", cwd=tmp_path)
+    first = parts_of(kept(tmp_path))[0]
+    data = bytearray(first.read_bytes())
+    data[-9] ^= 1
+    first.write_bytes(data)
+    again = train(1, *arguments, "name=again", cwd=tmp_path)
+    assert first.name in again.output and "computed again" in again.output
+    assert [row["loss"] for row in again.rows] == [row["loss"] for row in right.rows]
+
+
+@pytest.mark.slow
 def test_two_jobs_fill_one_cache_at_once(tmp_path: Path) -> None:
     both = [start(command(1, WORKERS / "slow_reference.py", "reference", *PASS), tmp_path) for _ in range(2)]
     for code, output in [finish(process) for process in both]:

@@ -39,6 +39,7 @@ LAYERS = [
         "dpo.progress",
         "dpo.records",
         "dpo.report",
+        "dpo.run_lock",
         "dpo.track",
     ],
     ["dpo.deadline", "dpo.redact"],

@@ -21,6 +21,9 @@ import pytest
 
 from dpo import track
 from dpo.config.schema import TrackConfig
+from dpo.progress import Progress
+from dpo.recorder import Recorder
+from dpo.records import RunFolder, read_metrics
 from dpo.redact import redact
 from dpo.track import NullTracker, WandbTracker, has_key, make_tracker, metric_names, wanted_mode
 
@@ -259,11 +262,17 @@ class FakeServer(BaseHTTPRequestHandler):
 
     rows: ClassVar[list[dict[str, Any]]] = []
     posts: ClassVar[list[str]] = []
+    fault: ClassVar[str] = ""  # "slow" or "rejects"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         text = (gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body).decode()
         self.posts.append(text)
+        if self.fault == "slow":
+            time.sleep(60)
+        if self.fault == "rejects":
+            self.send_error(401)
+            return
         if self.path.endswith("/graphql"):
             self.answer({"data": self.graphql(json.loads(text))})
             return
@@ -330,6 +339,38 @@ def test_online_rows_arrive_and_a_key_is_enough(
     assert os.environ["WANDB_MODE"] == ""
     assert capfd.readouterr() == ("", "")
     assert not any(KEY in post for post in FakeServer.posts)
+
+
+@pytest.mark.parametrize("fault", ["gone", "slow", "rejects"])
+def test_a_server_that_fails_in_mid_run_costs_no_number(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is gone, answers no more, or refuses the key: metrics.jsonl has every step, and the end is not held up."""
+    monkeypatch.setattr(track, "FINISH_SECONDS", 2.0)
+    monkeypatch.setattr(FakeServer, "rows", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    tracking = tracker(tmp_path, "online")
+    recorder = Recorder(RunFolder(tmp_path), tracking, Progress(60, enabled=False), is_main=True)
+    tracking.start({}, "demo", f"fault-{fault}")
+    recorder.log({"step": 1, "split": "train", "loss": 1.0})
+    monkeypatch.setattr(FakeServer, "fault", fault)
+    server.shutdown()
+    if fault == "gone":
+        server.server_close()
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    for step in range(2, 61):
+        recorder.log({"step": step, "split": "train", "loss": 1.0})
+    began = time.monotonic()
+    recorder.close(0, {"final/loss": 1.0})
+    assert time.monotonic() - began < track.CALL_SECONDS
+    server.server_close()
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 61))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_mode_of_the_environment_beats_a_key(

@@ -1,0 +1,90 @@
+"""What keeps a run going without a person: launch/keep.sh, and workers that leave when their launcher is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+KEEP = str(ROOT / "launch" / "keep.sh")
+
+# Fails with $1 until it was started $2 times.
+COUNTING = 'echo >> starts; (($(wc -l < starts) >= $2)) || exit "$1"'
+
+
+def keep(cwd: Path, *launch: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PAUSE": "0"}
+    return subprocess.run([KEEP, *launch], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def starts(cwd: Path) -> int:
+    return (cwd / "starts").read_text().count("\n")
+
+
+def test_a_launch_is_repeated_until_it_ends_well(tmp_path: Path) -> None:
+    done = keep(tmp_path, "bash", "-c", COUNTING, "launch", "137", "4")
+    assert done.returncode == 0 and starts(tmp_path) == 4
+    assert done.stderr.count("starting again") == 3 and "137" in done.stderr
+
+
+def test_a_wrong_configuration_is_not_repeated(tmp_path: Path) -> None:
+    assert keep(tmp_path, "bash", "-c", COUNTING, "launch", "2", "99").returncode == 2
+    assert starts(tmp_path) == 1
+
+
+def test_a_fault_that_does_not_pass_ends_after_five(tmp_path: Path) -> None:
+    done = keep(tmp_path, "bash", "-c", COUNTING, "launch", "1", "99")
+    assert done.returncode == 1 and starts(tmp_path) == 5 and "no passing fault" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_request_to_stop_reaches_the_launch_and_ends_the_keeping(number: signal.Signals, tmp_path: Path) -> None:
+    launch = "trap 'echo saved > saved; exit 1' TERM; echo > started; while :; do sleep 0.05; done"
+    process = subprocess.Popen([KEEP, "bash", "-c", launch], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 30
+    while not (tmp_path / "started").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(30) == 1
+    assert (tmp_path / "saved").exists()
+
+
+LAUNCHER = """
+import os, subprocess, sys, time
+worker = '''
+import signal, sys, time
+from dpo.distributed import launcher
+signal.signal(signal.SIGTERM, lambda *_: (open("asked", "w").close(), sys.exit(0)))
+launcher.leave_with_launcher()
+open("ready", "w").close()
+time.sleep(2)
+'''
+subprocess.Popen([sys.executable, "-c", worker])
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's parent-death signal")
+@pytest.mark.parametrize(("variables", "asked"), [({"LOCAL_RANK": "0"}, True), ({}, False)])
+def test_a_worker_is_asked_to_stop_when_its_launcher_is_killed(
+    variables: dict[str, str], asked: bool, tmp_path: Path
+) -> None:
+    """Without a launcher's variables nothing happens: a run under nohup outlives its terminal."""
+    from dpo.distributed.launcher import STARTED
+
+    kept = {k: v for k, v in os.environ.items() if k not in STARTED}
+    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    end = time.monotonic() + 30
+    while not (tmp_path / "ready").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    launcher.kill()
+    assert launcher.stdout is not None
+    launcher.stdout.read()  # until the worker has ended as well
+    assert (tmp_path / "asked").exists() == asked

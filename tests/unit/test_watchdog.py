@@ -1,0 +1,204 @@
+"""Who is named when nothing moves: by beats in a store, without any collective."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import torch.distributed as dist
+
+from dpo.distributed import heartbeats, watchdog
+from dpo.distributed.heartbeats import Beat, Heartbeats, behind, describe_silent, describe_still
+from dpo.distributed.watchdog import Watchdog
+from dpo.errors import EnvironmentProblem
+
+pytestmark = pytest.mark.unit
+
+
+def beat(rank: int, *, number: int = 9, moves: int = 5, waiting: bool = True) -> Beat:
+    return Beat(
+        rank=rank,
+        host="n1",
+        pid=100 + rank,
+        number=number,
+        moves=moves,
+        still_seconds=612.0,
+        where="step 137, micro-batch 2 of 4",
+        line="dpo/step.py:38 train_step",
+        waiting=waiting,
+    )
+
+
+@pytest.fixture
+def store() -> dist.Store:
+    return dist.HashStore()
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeats, "SILENT_SECONDS", 0.3)
+    for name, seconds in (("BEAT_SECONDS", 0.05), ("SILENT_SECONDS", 0.3), ("GONE_SECONDS", 0.3)):
+        monkeypatch.setattr(watchdog, name, seconds)
+
+
+def test_the_one_furthest_behind_holds_the_others_up() -> None:
+    assert [b.rank for b in behind([beat(0), beat(1, moves=4), beat(2)])] == [1]
+
+
+def test_of_workers_at_the_same_place_the_one_outside_a_collective() -> None:
+    assert [b.rank for b in behind([beat(0), beat(1), beat(2, waiting=False)])] == [2]
+    assert [b.rank for b in behind([beat(0, moves=6, waiting=False), beat(1), beat(2)])] == [1, 2]
+
+
+def test_what_is_said() -> None:
+    one = describe_still([beat(0), beat(1, waiting=False), beat(2)])
+    assert one == (
+        "worker 1 (host n1, pid 101) has not moved for 612 s: step 137, micro-batch 2 of 4 "
+        "(dpo/step.py:38 train_step); 2 others wait for that"
+    )
+    assert describe_still([beat(0), beat(1)]).startswith("no worker is behind the others")
+    many = describe_silent([beat(rank) for rank in range(6)])
+    assert many.count("gives no sign of life, last seen at step 137") == 4 and "and 2 more" in many
+
+
+def test_silent_is_who_sends_no_new_beat(store: dist.Store) -> None:
+    living, gone = Heartbeats(store, 0, 3), Heartbeats(store, 1, 3)  # the third has not sent any yet
+    living.send(beat(0, number=1))
+    gone.send(beat(1, number=7))
+    again = threading.Timer(0.1, living.send, [beat(0, number=2)])
+    again.start()
+    silent, others = living.look(0.3)
+    assert [b.rank for b in silent] == [1] and [b.rank for b in others] == [0]
+
+
+def test_the_first_cause_stands(store: dist.Store) -> None:
+    first, second = Heartbeats(store, 0, 2), Heartbeats(store, 1, 2)
+    assert first.announced() is None
+    assert first.announce("the cause")
+    assert not second.announce("a consequence")
+    assert second.announced() == "the cause"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> dist.TCPStore:
+    """As a launcher hosts it."""
+    hosted = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(hosted.port))
+    return hosted
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+@pytest.fixture
+def dog(server: dist.TCPStore) -> Iterator[Watchdog]:
+    """Of worker 0 of 2, with a limit of 0.3 s; its thread runs."""
+    made = Watchdog()
+    made.start(0, 2, 0.3)
+    yield made
+    made.stop()
+
+
+def wait_for(exits: list[int]) -> bool:
+    waited = threading.Event()
+    for _ in range(100):
+        if exits:
+            return True
+        waited.wait(0.05)
+    return False
+
+
+def test_a_piece_of_work_over_the_limit_ends_the_job(
+    dog: Watchdog, exits: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dpo"), "propagate", True)
+    told: list[str] = []
+    dog.tell = told.append
+    Heartbeats.connect("first", 1, 2).send(beat(1))  # worker 1 was stopped at step 137
+    dog.moved("step 138, optimizer")
+    assert wait_for(exits) and set(exits) == {1}
+    (cause,) = told
+    assert "worker 1 (host n1, pid 101) gives no sign of life, last seen at step 137" in cause
+    assert cause in caplog.text and "guard.hang_seconds=0.3" in caplog.text
+    assert Heartbeats.connect("first", 1, 2).announced() == cause
+
+
+def test_what_has_no_pieces_has_no_limit(dog: Watchdog, exits: list[int]) -> None:
+    dog.moved("loading the model", limited=False)
+    threading.Event().wait(1.0)
+    assert exits == []
+
+
+def test_a_stopped_worker_ends_the_job_in_any_work(dog: Watchdog, exits: list[int]) -> None:
+    Heartbeats.connect("first", 1, 2).send(beat(1))
+    dog.moved("loading the model", limited=False)
+    assert wait_for(exits)
+
+
+def test_work_that_moves_again_in_the_last_moment_goes_on(dog: Watchdog, exits: list[int]) -> None:
+    dog.moved("step 1")
+    pause = threading.Event()
+    while not dog._judging:
+        pause.wait(0.01)
+    for step in range(2, 12):
+        dog.moved(f"step {step}")
+        pause.wait(0.05)
+    assert exits == []
+
+
+def test_an_error_of_a_collective_becomes_the_worker_that_is_gone(dog: Watchdog) -> None:
+    Heartbeats.connect("first", 1, 2).send(beat(1))
+    said = r"worker 1 \(host n1, pid 101\) gives no sign of life"
+    with pytest.raises(EnvironmentProblem, match=said), dog.explained():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:47011")
+
+
+def test_an_error_of_a_collective_becomes_what_the_other_worker_died_of(dog: Watchdog, server: dist.TCPStore) -> None:
+    other = Watchdog()
+    other._heartbeats = Heartbeats.connect("first", 1, 2)
+    with pytest.raises(KeyError), other.explained():
+        raise KeyError("rope_theta")
+    said = r"worker 1 \(host .*\) ended: KeyError: 'rope_theta'"
+    with pytest.raises(EnvironmentProblem, match=said), dog.explained():
+        raise RuntimeError("Connection closed by peer")
+
+
+def test_an_error_of_a_collective_stays_where_all_workers_live(dog: Watchdog) -> None:
+    stop = threading.Event()
+
+    def live() -> None:
+        number = 0
+        while not stop.wait(0.05):
+            Heartbeats.connect("first", 1, 2).send(beat(1, number=(number := number + 1)))
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(RuntimeError, match="unhandled NCCL error"), dog.explained():
+            raise RuntimeError("unhandled NCCL error")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_alone_nothing_is_watched() -> None:
+    alone = Watchdog()
+    alone.start(0, 1, 0.1)
+    alone.moved("step 1")
+    with pytest.raises(ValueError, match="mine"), alone.explained():
+        raise ValueError("mine")
+    assert "dpo-watchdog" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_without_a_store_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(logging.getLogger("dpo"), "propagate", True)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    Watchdog().start(0, 2, 0.1)
+    assert "no heartbeats" in caplog.text

@@ -27,7 +27,6 @@ class Command:
 
 
 def _train(composed: Composed, words: list[str]) -> int:
-    launcher.leave_with_launcher()
     launcher.refuse_foreign_deepspeed()
     stop = _listen()
     from dpo.run import run
@@ -36,7 +35,6 @@ def _train(composed: Composed, words: list[str]) -> int:
 
 
 def _reference(composed: Composed, words: list[str]) -> int:
-    launcher.leave_with_launcher()
     launcher.refuse_foreign_deepspeed()
     stop = _listen()
     from dpo.run_reference import run_reference
@@ -48,6 +46,7 @@ def _listen() -> StopRequest:
     """Before the imports: a job that is asked to stop in its first seconds leaves as cleanly as later."""
     stop = StopRequest()
     stop.install()
+    launcher.leave_with_launcher()
     return stop
 
 

@@ -72,16 +72,6 @@ class Heartbeats:
         silent = {rank for rank, beat in after.items() if rank in before and before[rank].number == beat.number}
         return [after[r] for r in sorted(silent)], [after[r] for r in sorted(after.keys() - silent)]
 
-    def why_lost(self) -> str | None:
-        """After a collective has failed: what a worker announced before it left, or which workers are silent; None when
-        all are there."""
-        if cause := self.announced():
-            return cause
-        silent, _ = self.look(SILENT_SECONDS)
-        if silent:
-            self.announce(describe_silent(silent))
-        return self.announced()
-
 
 def describe_silent(silent: list[Beat]) -> str:
     found = [f"{beat.name} gives no sign of life, last seen at {beat.where} ({beat.line})" for beat in silent[:SHOWN]]

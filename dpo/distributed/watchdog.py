@@ -91,11 +91,20 @@ class Watchdog:
         self.moved("the end", limited=False)
         try:
             if _is_lost_contact(error):
-                return self._heartbeats.why_lost()
+                return self._why_lost(self._heartbeats)
             self._heartbeats.announce(f"{self._beat(self._heartbeats.rank).name} ended: {_first_line(error)}")
-        except RuntimeError:
-            log.debug("the store of the heartbeats is gone", exc_info=True)
+        except (RuntimeError, OSError):  # no store, no disk
+            log.debug("the others could not be asked or told", exc_info=True)
         return None
+
+    def _why_lost(self, heartbeats: Heartbeats) -> str | None:
+        """What a worker announced before it left, or which workers are silent; None when all are there."""
+        if cause := heartbeats.announced():
+            return cause
+        silent, _ = heartbeats.look(SILENT_SECONDS)
+        if silent and heartbeats.announce(cause := describe_silent(silent)):
+            self.tell(cause)  # by whoever is first: worker 0 may be the one that is gone
+        return heartbeats.announced()
 
     def _watch(self, heartbeats: Heartbeats) -> None:
         seen, connected = self._moves, True

@@ -154,10 +154,13 @@ def test_work_that_moves_again_in_the_last_moment_goes_on(dog: Watchdog, exits: 
 
 
 def test_an_error_of_a_collective_becomes_the_worker_that_is_gone(dog: Watchdog) -> None:
+    told: list[str] = []
+    dog.tell = told.append
     Heartbeats.connect("first", 1, 2).send(beat(1))
     said = r"worker 1 \(host n1, pid 101\) gives no sign of life"
     with pytest.raises(EnvironmentProblem, match=said), dog.explained():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:47011")
+    assert len(told) == 1 and "worker 1" in told[0]
 
 
 def test_an_error_of_a_collective_becomes_what_the_other_worker_died_of(dog: Watchdog, server: dist.TCPStore) -> None:

@@ -99,11 +99,11 @@ class Watchdog:
 
     def _why_lost(self, heartbeats: Heartbeats) -> str | None:
         """What a worker announced before it left, or which workers are silent; None when all are there."""
-        if cause := heartbeats.announced():
-            return cause
-        silent, _ = heartbeats.look(SILENT_SECONDS)
-        if silent and heartbeats.announce(cause := describe_silent(silent)):
-            self.tell(cause)  # by whoever is first: worker 0 may be the one that is gone
+        if heartbeats.announced() is None:
+            silent, _ = heartbeats.look(SILENT_SECONDS)
+            cause = describe_silent(silent) if silent else ""
+            if cause and heartbeats.announce(cause):
+                self.tell(cause)  # by whoever is first: worker 0 may be the one that is gone
         return heartbeats.announced()
 
     def _watch(self, heartbeats: Heartbeats) -> None:

@@ -108,8 +108,8 @@ class Soak:
         return max((row["step"] for row in rows), default=0)
 
     def _saved(self) -> int:
-        folders = (self.cwd / "soak" / "checkpoints").glob("step-*")
-        return max((int(folder.name.removeprefix("step-")) for folder in folders), default=0)
+        names = [folder.name.removeprefix("step-") for folder in (self.cwd / "soak" / "checkpoints").glob("step-*")]
+        return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def soak(workers: int, kills: int, seed: int, cwd: Path) -> Toll:
@@ -143,6 +143,7 @@ def _compare(survivor: Ended, undisturbed: Ended) -> None:
     weights = "final/model.safetensors"
     assert (survivor.folder / weights).read_bytes() == (undisturbed.folder / weights).read_bytes(), "other weights"
     assert numbers(survivor.rows) == numbers(undisturbed.rows), "other records"
+    assert not list(survivor.folder.glob("checkpoints/*damaged*")), "a kill has left a checkpoint that looked whole"
 
 
 def main() -> None:

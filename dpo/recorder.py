@@ -2,12 +2,13 @@
 
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from dpo.disk import Backlog, explain, require_folder
 from dpo.progress import Progress
-from dpo.records import MetricsLog, RunFolder, append_lines, write_status
+from dpo.records import MetricsLog, RunFolder, append_lines, read_metrics, write_status
 from dpo.track import Tracker
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,17 @@ class Recorder:
         if self.is_main:
             rows = [{"step": step, **record} for record in records]
             self._backlog.write(partial(append_lines, self.folder.samples, rows))
+
+    def catch_up(self) -> None:
+        """Tell the tracker the steps before a resume: it leaves out what it knows, and a kill may have cost it some."""
+        if self.is_main:
+            for record in read_metrics(self.folder.metrics):
+                self.tracker.log(record, record["step"])
+
+    def sync(self) -> None:
+        """Let the metrics reach the disk. One that fails to keep them says so at the next write."""
+        with suppress(OSError):
+            self.metrics.sync()
 
     def status(self, **changes: Any) -> None:
         if not self.is_main:

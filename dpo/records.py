@@ -8,7 +8,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -58,6 +58,11 @@ class RunFolder:
     def config(self) -> Path:
         """Every setting of the run, after composition."""
         return self.path / "config.yaml"
+
+    @property
+    def inputs(self) -> Path:
+        """Digests of the local files that the settings name."""
+        return self.path / "inputs.json"
 
     @property
     def metrics(self) -> Path:
@@ -203,6 +208,13 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     return [record for line in lines if (record := _decode_line(line)) is not None]
 
 
+def keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Drop all other records of a JSONL file, and lines that are not whole."""
+    if path.exists():
+        kept = [record for record in read_metrics(path) if wanted(record)]
+        write_atomic(path, "".join(encode_line(record) + "\n" for record in kept))
+
+
 def append_lines(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Add records to a JSONL file (rejects, samples) and close it. Raises OSError; nothing is added then."""
     data = "".join(encode_line(record) + "\n" for record in records).encode()
@@ -256,11 +268,13 @@ class MetricsLog:
         them is done, and logged, again. -1 empties the log.
         """
         self.close()
-        if not self.path.exists():
-            return
         last = {"train": step, "eval": evaluated}
-        kept = [row for row in read_metrics(self.path) if row.get("step", -1) <= last.get(row.get("split", ""), step)]
-        write_atomic(self.path, "".join(encode_line(record) + "\n" for record in kept))
+        keep_rows(self.path, lambda row: row.get("step", -1) <= last.get(row.get("split", ""), step))
+
+    def sync(self) -> None:
+        """Wait until the file's lines are on the disk. Raises OSError."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""

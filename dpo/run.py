@@ -33,7 +33,7 @@ from dpo.preempt import Stopped, StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics, read_status, write_status
-from dpo.run_folder import STOP, open_folder
+from dpo.run_folder import STOP, open_folder, write_settings
 from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
@@ -115,15 +115,17 @@ class Run:
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
         plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
-        if checkpoint and read_manifest(checkpoint).step >= total_steps and self.folder.final.exists():
+        if checkpoint and (step := read_manifest(checkpoint).step) >= total_steps and self.folder.final.exists():
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
-            return self._show(total_steps)
+            return self._show(step)
+        if self.world.is_main:
+            write_settings(self.config, self.folder)  # not before: a run that is done keeps those it was trained with
         fill_reference(self.config, self.source, groups, self.world, self.stop)
         trainer, policy = self._assemble(sets, groups, loss, plan)
         self.stop.check()
         if checkpoint:
-            restore(checkpoint, trainer.engine, {"progress": trainer.done})
-            self.checkpoints.continue_from(trainer.done.step, {"progress": trainer.done})
+            restore(checkpoint, trainer.engine, trainer.providers())
+            self.checkpoints.continue_from(trainer.done.step, trainer.providers())
         elif self.config.guard.self_check:
             self._self_check(trainer, groups.supplied)
         trainer.recorder = self._recorder(trainer)
@@ -238,6 +240,7 @@ class Run:
         progress = Progress(trainer.total_steps, trainer.done.step, enabled=shown)
         recorder = Recorder(self.folder, tracker, progress, self.world.is_main)
         recorder.status(total_steps=trainer.total_steps, step=trainer.done.step, wandb_id=wandb_id)
+        recorder.catch_up()
         return recorder
 
     def _end(self, trainer: Trainer, policy: Policy) -> None:

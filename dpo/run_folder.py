@@ -1,21 +1,26 @@
 """Which folder a run writes to, and where it continues: a fresh start, its own checkpoint, or another one's."""
 
+import json
 import logging
+import os
 from pathlib import Path
 
 from dpo.checkpoint.choose import named, newest_whole
-from dpo.checkpoint.folders import clear_leftovers
+from dpo.checkpoint.folders import checkpoints_in, clear_leftovers
 from dpo.checkpoint.manifest import read_manifest
 from dpo.config.compose import as_dict, as_yaml, read_yaml
-from dpo.config.identity import differences
+from dpo.config.identity import changes
+from dpo.config.inputs import inputs
 from dpo.config.schema import RunConfig
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError
-from dpo.records import MetricsLog, RunFolder, write_atomic
+from dpo.records import MetricsLog, RunFolder, keep_rows, write_atomic
+from dpo.redact import redact
 
 log = logging.getLogger(__name__)
 
 STOP = "STOP"  # a file of this name in the run's folder asks it to stop
+ANOTHER_RUN = "Give this run another name=, or start afresh with resume=never (the old folder is kept beside it)."
 
 
 def open_folder(config: RunConfig, folder: RunFolder, world: World) -> Path | None:
@@ -23,26 +28,30 @@ def open_folder(config: RunConfig, folder: RunFolder, world: World) -> Path | No
     it; only the main one writes.
 
     Raises:
-        CheckpointError: the checkpoint belongs to a run with other settings; or there are some, but none is whole.
+        CheckpointError: the checkpoint belongs to a run with other settings, or with other files under the same names; or
+            there are some, but none is whole.
     """
     checkpoint = _choose(config, folder, world)
     if checkpoint is not None:
-        _require_same_run(config, checkpoint)
+        _require_same_run(config, checkpoint, world)
         log.info("resume: continuing from %s", checkpoint)
     world.barrier()  # everybody has looked before anything moves
     if world.is_main:
-        if config.resume == "never" and folder.path.exists():
-            _set_aside(folder)
+        if folder.config.exists() and _begins_anew(config, folder, checkpoint):
+            log.info("the earlier run in this folder is kept as %s", _set_aside(folder.path))
         folder.create()
-        write_atomic(folder.config, as_yaml(config))
         done = read_manifest(checkpoint).providers["progress"] if checkpoint else {"step": -1, "evaluated": -1}
-        with MetricsLog(folder.metrics) as metrics:
-            metrics.keep_until(done["step"], done["evaluated"])
-        (folder.path / STOP).unlink(missing_ok=True)  # it stopped the launch before this one
-        if checkpoint is None:
-            folder.samples.unlink(missing_ok=True)
+        _forget_after(done["step"], done["evaluated"], folder)
+        if checkpoint is None or not folder.config.exists():
+            write_atomic(folder.inputs, json.dumps(inputs(config), indent=2) + "\n")
+            write_settings(config, folder)
     world.barrier()
     return checkpoint
+
+
+def write_settings(config: RunConfig, folder: RunFolder) -> None:
+    """What a later launch is compared with."""
+    write_atomic(folder.config, as_yaml(config))
 
 
 def _choose(config: RunConfig, folder: RunFolder, world: World) -> Path | None:
@@ -52,23 +61,57 @@ def _choose(config: RunConfig, folder: RunFolder, world: World) -> Path | None:
         clear_leftovers(folder.checkpoints)
     if config.resume == "auto":
         return newest_whole(folder.checkpoints, world)
-    return named(Path(config.resume), world)
+    own = newest_whole(folder.checkpoints, world) if world.collect(_began_so(config, folder))[0] else None
+    return own or named(Path(config.resume), world)
 
 
-def _require_same_run(config: RunConfig, checkpoint: Path) -> None:
-    saved = checkpoint.parents[1] / "config.yaml"
-    if not saved.is_file():
+def _began_so(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether an earlier launch of the same resume=<folder> wrote here: what it has trained since is not lost."""
+    return folder.config.is_file() and read_yaml(folder.config)["resume"] == config.resume
+
+
+def _begins_anew(config: RunConfig, folder: RunFolder, checkpoint: Path | None) -> bool:
+    """Whether what lies in the folder is of a run that this one does not continue."""
+    if config.resume == "never":
+        return True
+    own = checkpoint is not None and checkpoint.resolve().is_relative_to(folder.path.resolve())
+    return config.resume != "auto" and not own and not _began_so(config, folder)
+
+
+def _forget_after(step: int, evaluated: int, folder: RunFolder) -> None:
+    """Take away what an earlier launch left of what comes later: it is done, and written down, again."""
+    with MetricsLog(folder.metrics) as metrics:
+        metrics.keep_until(step, evaluated)
+    keep_rows(folder.samples, lambda row: row["step"] <= evaluated)  # answers are part of an evaluation
+    (folder.path / STOP).unlink(missing_ok=True)  # it stopped the launch before this one
+    for later in checkpoints_in(folder.checkpoints):  # resume=<an earlier one>: auto would take the newest next time
+        if step >= 0 and int(later.name.removeprefix("step-")) > step:
+            later = later.rename(later.with_name(f"later-{later.name}"))
+            log.info("resume: a checkpoint of a later step is kept as %s", _set_aside(later))
+
+
+def _require_same_run(config: RunConfig, checkpoint: Path, world: World) -> None:
+    folder = RunFolder(checkpoint.parents[1])
+    if not folder.config.is_file():
+        log.warning("resume: no %s to compare the settings with", folder.config)
         return
-    if changed := differences(read_yaml(saved), as_dict(config)):
-        raise CheckpointError(
-            f"{checkpoint} belongs to a run with other settings:\n"
-            + "\n".join(f"  - {line}" for line in changed)
-            + "\nGive this run another name=, or start afresh with resume=never (the old folder is kept beside it)."
-        )
+    read = world.collect(inputs(config) if world.is_main else {})[0]  # files may be large: one worker reads them
+    saved = json.loads(folder.inputs.read_text()) if folder.inputs.is_file() else {}
+    found = changes(read_yaml(folder.config), redact(as_dict(config), os.environ), saved, read)
+    if found.refused:
+        lines = "\n".join(f"  - {line}" for line in found.refused)
+        raise CheckpointError(f"{checkpoint} belongs to a run with other settings:\n{lines}\n{ANOTHER_RUN}")
+    for line in [*found.allowed, *_workers(checkpoint, world)]:
+        log.info("resume: %s", line)
 
 
-def _set_aside(folder: RunFolder) -> None:
-    number = next(n for n in range(1, 10_000) if not folder.path.with_name(f"{folder.name}.{n}").exists())
-    old = folder.path.with_name(f"{folder.name}.{number}")
-    folder.path.rename(old)
-    log.info("resume=never: the earlier run is kept as %s", old)
+def _workers(checkpoint: Path, world: World) -> list[str]:
+    before = read_manifest(checkpoint).world_size
+    return [] if before == world.size else [f"workers: {before} in the checkpoint, {world.size} now: goes on"]
+
+
+def _set_aside(path: Path) -> Path:
+    """Give it the first free of the names `<name>.1`, `<name>.2`, ..."""
+    return path.rename(
+        next(free for n in range(1, 10_000) if not (free := path.with_name(f"{path.name}.{n}")).exists())
+    )

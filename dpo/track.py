@@ -21,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from dpo.config.schema import TrackConfig
 from dpo.redact import redact
+from dpo.wandb_file import Told, told
 
 # Seconds. With its defaults wandb 0.31 waits 101 s for a server that is not there, and for over 140 s at the end of a
 # run whose server went away.
@@ -100,10 +101,13 @@ class WandbTracker:
     project: str = "dpo"
     entity: str | None = None  # null: WANDB_ENTITY, else the account's default
     _run: Any = field(default=None, init=False, repr=False)
+    _told: Told = field(default_factory=dict, init=False, repr=False)  # by earlier launches, offline
 
     def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
         """Begin, within about 20 s also where the server is not there: offline then, under the same id."""
         run_id = wandb_id or secrets.token_hex(4)
+        if wandb_id:
+            self._told = self._told_before(wandb_id)
         call = {"name": name, "id": run_id, "config": redact(config, os.environ)}
         self._run = self._attempt("start", lambda: self._start(call))
         return run_id
@@ -111,11 +115,13 @@ class WandbTracker:
     def log(self, record: dict[str, Any], step: int) -> None:
         """Numbers keep their names, held-out ones get `eval/` in front.
 
-        After an online resume the server may know later steps than the checkpoint; wandb drops the repeated ones,
-        which are the same numbers.
+        After a resume some are told again. wandb drops steps that its server knows; `wandb sync` of two offline files
+        would show them twice, so what an earlier file holds is left out.
         """
-        if self._run is not None:
-            self._attempt("log", lambda: self._run.log(metric_names(record), step=step))
+        known = self._told.get(step, frozenset())
+        numbers = {key: value for key, value in metric_names(record).items() if key not in known}
+        if self._run is not None and numbers:
+            self._attempt("log", lambda: self._run.log(numbers, step=step))
 
     def summary(self, values: dict[str, Any]) -> None:
         """Set results of the whole run, such as the number of parameters or the final held-out accuracy."""
@@ -128,6 +134,14 @@ class WandbTracker:
             self._attempt("finish", lambda: self._run.finish(exit_code=exit_code))
             self._run = None
             _teardown()
+
+    def _told_before(self, run_id: str) -> Told:
+        """What cannot be read is told twice rather than not at all."""
+        try:
+            return _within(CALL_SECONDS, lambda: told(self.folder, run_id))
+        except Exception as error:
+            _logger.debug("wandb: earlier offline files cannot be read: %s", _first_line(error))
+            return {}
 
     def _start(self, call: dict[str, Any]) -> Any:
         # wandb's reports about itself go to the same server: 20 s more at exit where that one does not answer, and

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dpo.checkpoint.save import Checkpoints
+from dpo.checkpoint.save import Checkpoints, Provider
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
 from dpo.data.loader import Loader
@@ -25,6 +25,7 @@ from dpo.optim import learning_rate
 from dpo.preempt import Stopped, StopRequest
 from dpo.recorder import Recorder
 from dpo.step import Reference, train_step
+from dpo.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +58,6 @@ class Progressed:
 
 
 @dataclass(kw_only=True, slots=True)
-class Window:
-    """What has come since the last record."""
-
-    stats: StepStats
-    seconds: float = 0.0
-    grad_norm: torch.Tensor | None = None
-    batch: str = ""
-    epoch: float = 0.0
-
-
-@dataclass(kw_only=True, slots=True)
 class Trainer:
     """Runs the steps of a plan on all workers."""
 
@@ -92,13 +82,19 @@ class Trainer:
     measured: dict[str, Any] = field(default_factory=dict)  # the last held-out record
     warm: bool = field(init=False, default=False)  # after the first step, whose kernels may take minutes to compile
 
+    def __post_init__(self) -> None:
+        self.window = Window(world=self.world)
+
+    def providers(self) -> dict[str, Provider]:
+        """What a checkpoint keeps besides weights and moments."""
+        return {"progress": self.done, "window": self.window}
+
     def run(self) -> None:
         """Train to the end.
 
         Raises:
             Stopped: on request, with a checkpoint of the last whole step: a resumed run repeats what came after it.
         """
-        self.window = Window(stats=StepStats(self.world.device))
         try:
             if self._evaluation_due():
                 self.evaluate()
@@ -171,7 +167,7 @@ class Trainer:
                 **({"reference_syncs": self.done.reference_syncs} if self.moving else {}),
             }
         )
-        self.window = Window(stats=StepStats(self.world.device))
+        self.window = Window(world=self.world)
 
     def evaluate(self) -> None:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
@@ -190,7 +186,9 @@ class Trainer:
         """Begin a checkpoint: it is written while training goes on."""
         is_current = self.measured.get("step") == self.done.step
         metrics = {k: v for k, v in self.measured.items() if isinstance(v, float)} if is_current else {}
-        self.checkpoints.save(self.done.step, self.engine, {"progress": self.done}, metrics)
+        self.window.collect()
+        self.recorder.sync()  # else a power failure could keep the checkpoint and lose rows from before it: a gap
+        self.checkpoints.save(self.done.step, self.engine, self.providers(), metrics)
 
     def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
         """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory.

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpo.config.compose import as_dict
+from dpo.config.inputs import inputs
 from dpo.config.schema import RunConfig
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
-ELSEWHERE = ("name", "resume", "output_dir", "track", "checkpoint", "zero", "guard")
+PLACE = ("name", "resume", "output_dir")
+ELSEWHERE = (*PLACE, "track", "checkpoint", "zero", "guard")
 SAME_NUMBERS = (
     "deterministic",
     "optim.micro_batch_tokens",
@@ -26,7 +29,8 @@ SAME_NUMBERS = (
 )
 # In a run that continues; and how it is watched: eval.*, but not what is held out.
 MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")
-HEAD_BYTES = 2**20
+LENGTH_NOTE = "; the learning rate follows the schedule of the new length from here"
+NOTES = {"optim.epochs": LENGTH_NOTE, "optim.max_steps": LENGTH_NOTE}
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -40,45 +44,55 @@ def run_name(config: RunConfig) -> str:
     different runs never share a folder and the same command finds its own again."""
     if config.name:
         return config.name
-    content = [
-        _digest(path) for path in (config.data.path, config.data.eval_path, config.model.path, config.reference.path)
-    ]
-    text = json.dumps([identity(as_dict(config)), content], sort_keys=True, default=str)
+    text = json.dumps([identity(as_dict(config)), inputs(config)], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     model = config.model.build or _label(config.model.path)
     data = "demo" if config.data.demo else _label(config.data.path)
     return f"{model}-{data}-{config.loss.name}-{digest}"
 
 
-def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Settings that would make a resumed run another run, each with both values."""
-    before, after = identity(saved), identity(now)
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    watched = [key for key in changed if key.startswith("eval.") and key != "eval.fraction"]
-    other = [key for key in changed if key not in MAY_CHANGE and key not in watched]
-    return [f"{key}: {before.get(key)} in the checkpoint, {after.get(key)} now" for key in other]
+@dataclass(kw_only=True, slots=True)
+class Changes:
+    """How the settings of a continued run differ from those it began with: one line per setting, with both values."""
+
+    refused: list[str]  # they would make it another run
+    allowed: list[str]
+
+
+def changes(
+    saved: dict[str, Any], now: dict[str, Any], saved_inputs: dict[str, str], inputs_now: dict[str, str]
+) -> Changes:
+    """Compare two configurations, and what the local files that they name hold (`inputs`): a file may move, and may
+    not change."""
+    before, after = _flatten(saved), _flatten(now)
+    decisive = identity(saved).keys() | identity(now).keys()
+    # Another file of conf/zero brings another dictionary for DeepSpeed: its name says it all.
+    told = ("zero.stage", "zero.deepspeed.") if before.get("zero.name") != after.get("zero.name") else ()
+    found = Changes(refused=[], allowed=[])
+    for key in sorted(before.keys() | after.keys()):
+        if key in PLACE or key.startswith(told):
+            continue
+        old, new = before.get(key), after.get(key)
+        held, holds = saved_inputs.get(key), inputs_now.get(key)
+        if old == new and None not in (held, holds) and held != holds:
+            found.refused.append(f"{key}: {new} holds something else now than in the checkpoint's run")
+        elif old != new:
+            line = f"{key}: {old} in the checkpoint, {new} now"
+            if key in decisive and not _may_change(key) and (held is None or held != holds):
+                found.refused.append(line)
+            else:
+                found.allowed.append(f"{line}: goes on{NOTES.get(key, '')}")
+    return found
+
+
+def _may_change(key: str) -> bool:
+    return key in MAY_CHANGE or (key.startswith("eval.") and key != "eval.fraction")
 
 
 def _label(path: str | None) -> str:
     parts = Path(path or "none").parts
     name = parts[-2] if parts[-1] == "final" and len(parts) > 1 else parts[-1]
     return name.split(".json")[0].removesuffix(".parquet")[:40]
-
-
-def _digest(path: str | None) -> str | None:
-    """Digest of a local file, or of the files of a local folder; of large weight files their size and first bytes."""
-    if path is None or not Path(path).exists():
-        return None
-    files = [Path(path)] if Path(path).is_file() else sorted(f for f in Path(path).iterdir() if f.is_file())
-    found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.name} {file.stat().st_size}".encode())
-        with file.open("rb") as stream:
-            if file.suffix in (".safetensors", ".bin"):
-                found.update(stream.read(HEAD_BYTES))
-            else:
-                found.update(hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -102,14 +102,14 @@ def start(arguments: list[str], cwd: Path, **extra: str) -> subprocess.Popen[str
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], limit_seconds: int = LIMIT_SECONDS) -> tuple[int, str]:
     """Exit code and output; kills the whole group when it takes too long."""
     try:
-        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        output, _ = process.communicate(timeout=limit_seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        raise AssertionError(f"not done after {LIMIT_SECONDS} s:\n{output}") from None
+        raise AssertionError(f"not done after {limit_seconds} s:\n{output}") from None
     return process.returncode, output
 
 
@@ -131,9 +131,9 @@ def dpo(n: int, *arguments: str, cwd: Path) -> tuple[int, str]:
     return finish(start(python(n, "-m", "dpo", *arguments), cwd))
 
 
-def worker(n: int, script: str, *arguments: str, cwd: Path) -> tuple[int, str]:
+def worker(n: int, script: str, *arguments: str, cwd: Path, limit_seconds: int = LIMIT_SECONDS) -> tuple[int, str]:
     """Run one of tests/run/workers on `n` processes."""
-    return finish(start(command(n, WORKERS / script, *arguments), cwd))
+    return finish(start(command(n, WORKERS / script, *arguments), cwd), limit_seconds)
 
 
 def train_and_stop(n: int, *overrides: str, cwd: Path, after_step: int, how: str) -> Ended:

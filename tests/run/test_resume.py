@@ -4,20 +4,17 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
+from resumed import MEASURED, without_measured
 
+from dpo.track import metric_names
+from dpo.wandb_file import messages, values
 from launch import ROOT, TWENTY, Ended, command, finish, launch, start, train, train_and_stop, wait_for_step
 
 pytestmark = pytest.mark.run
 
-MEASURED = ("pairs_per_second", "tokens_per_second", "peak_memory_gib")  # differ from run to run
 ZERO3 = ("zero=zero3", "optim.micro_batch_pairs=2")
-
-
-def numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
 
 
 def assert_stopped(ended: Ended) -> int:
@@ -36,7 +33,7 @@ def assert_as_undisturbed(found: Ended, undisturbed: Ended) -> None:
     """Bit for bit, every step once."""
     assert found.status["state"] == "done", found.output
     assert [row["step"] for row in found.train] == list(range(1, 21))
-    assert numbers(found.rows) == numbers(undisturbed.rows)
+    assert without_measured(found.rows) == without_measured(undisturbed.rows)
 
 
 def test_one_process_stopped_by_a_signal(one: Ended, tmp_path: Path) -> None:
@@ -67,42 +64,6 @@ def test_two_zero3_workers_stopped_by_the_file(stopped_two: Ended, two: Ended, t
     """The same command continues, although nobody took the file away."""
     cwd = copied(stopped_two, tmp_path)
     assert_as_undisturbed(train(2, *TWENTY, *ZERO3, "name=stopped", cwd=cwd), two)
-
-
-def assert_near(found: Ended, undisturbed: Ended) -> None:
-    assert [row["batch"] for row in found.train] == [row["batch"] for row in undisturbed.train]
-    for row, other in zip(found.rows, undisturbed.rows, strict=True):
-        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5, rel=0), f"step {other['step']}"
-
-
-def test_continued_on_another_number_of_workers(stopped_two: Ended, one: Ended, tmp_path: Path) -> None:
-    """Two ZeRO-3 workers began, one process without DeepSpeed ends."""
-    cwd = copied(stopped_two, tmp_path)
-    assert_near(train(1, *TWENTY, "zero=off", "name=stopped", cwd=cwd), one)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("first", "then"),
-    [
-        ((1, "off"), (2, "zero3")),
-        ((2, "zero2"), (2, "zero3")),
-        ((2, "zero3"), (2, "zero2")),
-        ((2, "zero1"), (1, "off")),
-        ((1, "zero3"), (2, "zero1")),
-    ],
-)
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_continued_in_another_zero_stage(
-    first: tuple[int, str], then: tuple[int, str], adapter: str, one: Ended, tmp_path: Path
-) -> None:
-    arguments = (*TWENTY, f"adapter={adapter}", "name=moved")
-    expected = one
-    if adapter == "lora":
-        expected = train(1, *TWENTY, "adapter=lora", "zero=off", "name=expected", cwd=tmp_path)
-    began = train_and_stop(first[0], *arguments, f"zero={first[1]}", cwd=tmp_path, after_step=3, how="file")
-    assert_stopped(began)
-    assert_near(train(then[0], *arguments, f"zero={then[1]}", cwd=tmp_path), expected)
 
 
 @pytest.mark.slow
@@ -137,28 +98,53 @@ def cmdline(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_a_killed_run_continues_from_its_newest_checkpoint(one: Ended, tmp_path: Path) -> None:
-    """Killed without warning after step 9, with checkpoints at 4 and 8: no step is logged twice."""
-    arguments = (*TWENTY, "zero=off", "checkpoint.every=4", "name=killed")
-    process = start(command(1, ROOT / "train.py", *arguments), tmp_path)
-    wait_for_step(process, tmp_path / "killed" / "metrics.jsonl", 9)
-    process.kill()
-    code, output = finish(process)
-    killed = Ended(code=code, output=output, folder=tmp_path / "killed")
-    assert killed.code == -signal.SIGKILL
-    assert killed.checkpoints, output
-    assert_as_undisturbed(train(1, *arguments, cwd=tmp_path), one)
+def test_a_run_killed_twice_continues_from_its_newest_checkpoint(one: Ended, tmp_path: Path) -> None:
+    """Killed without warning after steps 9 and 15, with a checkpoint every 4: no step is logged twice and none is
+    missing, neither in metrics.jsonl nor in what W&B is to show."""
+    arguments = (*TWENTY, "zero=off", "checkpoint.every=4", "track.wandb=offline", "name=killed")
+    for step in (9, 15):
+        process = start(command(1, ROOT / "train.py", *arguments), tmp_path)
+        wait_for_step(process, tmp_path / "killed" / "metrics.jsonl", step)
+        process.kill()
+        code, output = finish(process)
+        killed = Ended(code=code, output=output, folder=tmp_path / "killed")
+        assert killed.code == -signal.SIGKILL
+        assert killed.checkpoints, output
+    ended = train(1, *arguments, cwd=tmp_path)
+    assert_as_undisturbed(ended, one)
+    assert_tracked_once(ended)
+
+
+def assert_tracked_once(ended: Ended) -> None:
+    """Every number of metrics.jsonl stands once in the offline files, which belong to one run."""
+    files = sorted(ended.folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert {file.stem for file in files} == {f"run-{ended.status['wandb_id']}"}
+    rows = [
+        values(message.history.item)
+        for file in files
+        for message in messages(file)
+        if message.WhichOneof("record_type") == "history"
+    ]
+    found = [(row["_step"], name, row[name]) for row in rows for name in row if not name.startswith("_")]
+    expected = [(row["step"], name, value) for row in ended.rows for name, value in metric_names(row).items()]
+    same = [(step, name) for step, name, _ in found if name not in MEASURED]
+    assert sorted(same) == sorted((step, name) for step, name, _ in expected if name not in MEASURED)
+    assert {entry for entry in found if entry[1] not in MEASURED} == {e for e in expected if e[1] not in MEASURED}
 
 
 def test_the_same_command_of_a_finished_run_trains_nothing_anew(one: Ended, tmp_path: Path) -> None:
-    """It says so and shows the result again; other settings under the same name are refused, naming them."""
+    """It says so, shows the result again and keeps what it was trained with, although fewer steps are asked for; other
+    settings under the same name are refused, naming them."""
     shutil.copytree(one.folder, tmp_path / "one")
     arguments = (*TWENTY, "zero=off", "name=one")
-    again = train(1, *arguments, cwd=tmp_path)
+    again = train(1, *arguments, "optim.max_steps=15", cwd=tmp_path)
+    assert "optim.max_steps: 20 in the checkpoint, 15 now: goes on" in again.output
     assert "done already" in again.output
-    assert numbers(again.rows) == numbers(one.rows)
+    assert again.status["step"] == 20
+    assert (again.folder / "config.yaml").read_text() == (one.folder / "config.yaml").read_text()
+    assert without_measured(again.rows) == without_measured(one.rows)
     other = launch(1, *arguments, "loss.label_smoothing=0.1", cwd=tmp_path)
     assert other.code == 1
     assert "loss.label_smoothing: 0.0 in the checkpoint, 0.1 now" in other.output
     assert "Traceback" not in other.output
-    assert numbers(other.rows) == numbers(one.rows)
+    assert without_measured(other.rows) == without_measured(one.rows)

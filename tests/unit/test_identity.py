@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from dpo.config.compose import as_dict, as_yaml, choices, compose_run, read_yaml
-from dpo.config.identity import differences, run_name
+from dpo.config.identity import changes, run_name
+from dpo.config.inputs import inputs
 from dpo.config.schema import RunConfig
 
 pytestmark = pytest.mark.unit
@@ -43,8 +44,12 @@ def name(*overrides: str, workers: int = 1) -> str:
     return run_name(config(*overrides, workers=workers))
 
 
-def changes(before: list[str], now: list[str]) -> list[str]:
-    return differences(as_dict(config(*before)), as_dict(config(*now)))
+def refused(before: list[str], now: list[str]) -> list[str]:
+    return changes(as_dict(config(*before)), as_dict(config(*now)), {}, {}).refused
+
+
+def allowed(before: list[str], now: list[str]) -> list[str]:
+    return changes(as_dict(config(*before)), as_dict(config(*now)), {}, {}).allowed
 
 
 LENGTHS = ("optim.epochs", "optim.max_steps")  # a run may be made longer
@@ -121,7 +126,7 @@ def test_no_two_of_them_share_a_folder() -> None:
 def test_where_and_how_it_computes_is_the_same_run(override: str) -> None:
     """A run that moves to more workers, or logs elsewhere, continues in its own folder."""
     assert name(override) == name()
-    assert changes([], [override]) == []
+    assert refused([], [override]) == []
 
 
 def test_the_number_of_workers_is_no_part_of_the_name() -> None:
@@ -167,19 +172,54 @@ def test_the_weights_of_a_local_model_are_part_of_the_name(tmp_path: Path) -> No
     assert name(f"model.path={model}") != before
 
 
+@pytest.mark.parametrize("override", [o for o in SAME_RESULT if o != "resume=never"])
+def test_and_its_continuation_says_so_in_one_line(override: str) -> None:
+    (line,) = allowed([], [override])
+    key, value = override.split("=")
+    key = {"zero": "zero.name", "reference": "reference.kind"}.get(key, key)
+    after = value if key.endswith((".name", ".kind")) else yaml.safe_load(value)
+    assert line.startswith(f"{key}: ") and line.endswith(f" in the checkpoint, {after} now: goes on")
+
+
+def test_what_files_hold_decides_not_where_they_lie() -> None:
+    saved, moved = ({"data": {"path": path}} for path in ("a", "b"))
+    held, other = {"data.path": "1"}, {"data.path": "2"}
+    assert changes(saved, moved, held, held).allowed == ["data.path: a in the checkpoint, b now: goes on"]
+    assert changes(saved, moved, held, other).refused == ["data.path: a in the checkpoint, b now"]
+    assert changes(saved, saved, held, held).refused == []
+    assert len(changes(saved, saved, held, other).refused) == 1
+    assert changes(saved, moved, {}, held).refused, "nothing is known of what it held"
+
+
+def test_large_weight_files_are_sampled_from_their_first_byte_to_their_last(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    size = 40 * 2**20
+    (model / "model.safetensors").write_bytes(bytes(size))
+    found = [inputs(config(f"model.path={model}"))]
+    for at in (0, size - 1):
+        with (model / "model.safetensors").open("r+b") as stream:
+            stream.seek(at)
+            stream.write(b"1")
+        found.append(inputs(config(f"model.path={model}")))
+    assert found[0] != found[1] != found[2]
+    (model / "README.md").write_text("says nothing about weights")
+    assert inputs(config(f"model.path={model}")) == found[2]
+
+
 def test_differences_name_the_setting_and_both_values() -> None:
-    found = changes(["loss.beta=0.1"], ["loss.beta=0.5", "seed=1"])
+    found = refused(["loss.beta=0.1"], ["loss.beta=0.5", "seed=1"])
     assert found == ["loss.beta: 0.1 in the checkpoint, 0.5 now", "seed: 42 in the checkpoint, 1 now"]
 
 
 @pytest.mark.parametrize("override", ["optim.epochs=3", "optim.max_steps=9", "eval.every=5", "eval.samples=1"])
 def test_a_resumed_run_may_go_on_longer_and_look_more_often(override: str) -> None:
-    assert changes([], [override]) == []
+    assert refused([], [override]) == []
 
 
 @pytest.mark.parametrize("override", [o for o in OTHER_RESULT if not o.startswith(LENGTHS)])
 def test_a_resumed_run_may_not_change_what_it_computes(override: str) -> None:
-    assert changes([], [override])
+    assert refused([], [override])
 
 
 @pytest.mark.parametrize("setting", ["reference.sync_every=7", "reference.sync_mix=0.5"])
@@ -190,7 +230,7 @@ def test_a_reference_that_moves_otherwise_is_another_run(setting: str) -> None:
 
 def test_a_checkpoint_continues_with_the_other_form_of_moments() -> None:
     """Checkpoints hold float32 moments whatever the optimizer keeps; the default name still tells the runs apart."""
-    assert changes([], ["optim.kind=adamw_8bit"]) == []
+    assert refused([], ["optim.kind=adamw_8bit"]) == []
     assert name("optim.kind=adamw_8bit") != name()
 
 
@@ -200,4 +240,5 @@ def test_differences_read_back_from_the_file_are_none(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(as_yaml(before))
     saved: dict[str, Any] = read_yaml(file)
-    assert differences(saved, as_dict(before)) == []
+    found = changes(saved, as_dict(before), {}, {})
+    assert (found.refused, found.allowed) == ([], [])

@@ -22,7 +22,7 @@ LAYERS = [
     ["dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model"],
     ["dpo.config", "dpo.evaluate", "dpo.self_check", "dpo.checkpoint", "dpo.export", "dpo.recorder", "dpo.reference"],
-    ["dpo.step"],
+    ["dpo.step", "dpo.window"],
     ["dpo.model", "dpo.metrics"],
     ["dpo.distributed", "dpo.loss"],
     ["dpo.optim", "dpo.data.prepare"],
@@ -42,7 +42,7 @@ LAYERS = [
         "dpo.run_lock",
         "dpo.track",
     ],
-    ["dpo.deadline", "dpo.redact"],
+    ["dpo.deadline", "dpo.redact", "dpo.wandb_file"],
     ["dpo.config.schema", "dpo.errors"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -54,7 +54,7 @@ OWNERS = {
     "torch.distributed": ["dpo.distributed"],
     "hydra": ["dpo.config.compose"],
     "omegaconf": ["dpo.config.compose"],
-    "wandb": ["dpo.track"],
+    "wandb": ["dpo.track", "dpo.wandb_file"],
     "tensorboard": ["dpo.track"],
     "torch.utils.tensorboard": ["dpo.track"],
     "gradio": [],

@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics
 from dpo.redact import redact
 from dpo.track import NullTracker, WandbTracker, has_key, make_tracker, metric_names, wanted_mode
+from dpo.wandb_file import messages, told, values
 
 wandb = pytest.importorskip("wandb")
 KEY = "k" * 40  # wandb refuses shorter ones
@@ -57,35 +57,11 @@ def own_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.name == "dpo"]
 
 
-def records(path: Path) -> Iterator[Any]:
-    """The protobuf records of a .wandb file: LevelDB log blocks of 32 KiB after a header of 7 bytes."""
-    from wandb.proto import wandb_internal_pb2
-
-    messages: Any = wandb_internal_pb2  # its names are made at run time
-    data, at, parts = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        room = 32768 - at % 32768
-        if room < 7:
-            at += room
-            continue
-        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield messages.Record.FromString(parts)
-            parts = b""
-
-
 def read_back(folder: Path, run_id: str) -> dict[str, Any]:
     """Config, history, summary and exit code of the one offline run with this id."""
     (path,) = folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
     found: dict[str, Any] = {"config": {}, "history": [], "summary": {}, "exit": None}
-
-    def values(items: Any) -> dict[str, Any]:
-        return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
-
-    for record in records(path):
+    for record in messages(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found |= {"id": record.run.run_id, "project": record.run.project, "name": record.run.display_name}
@@ -153,6 +129,58 @@ def test_a_kill_loses_little_of_an_offline_run(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     rows = read_back(tmp_path, "killed")["history"]
     assert len(rows) >= 29
+
+
+def test_a_killed_run_goes_on_without_gap_or_repetition(tmp_path: Path) -> None:
+    """Killed after step 30, continued from step 20 and again from step 35; told everything from the beginning, as from
+    metrics.jsonl. The files together hold every number once."""
+    rows = [{"step": s, "split": "train", "loss": s / 7, "grad_norm": 1.0} for s in range(1, 41)]
+    rows.insert(20, {"step": 20, "split": "eval", "loss": 0.25})
+    code = (
+        "import json, os, signal, sys, time; from pathlib import Path; from dpo.track import WandbTracker;"
+        "tracking = WandbTracker(folder=Path(sys.argv[1]), mode='offline'); tracking.start({}, 'demo', 'killed');"
+        "[tracking.log(row, row['step']) for row in json.loads(sys.argv[2])]; time.sleep(1.6);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    known = json.dumps([row for row in rows if row["step"] <= 30])
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), known], capture_output=True, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+    for last in (35, 40):
+        tracking = tracker(tmp_path)
+        assert tracking.start({}, "demo", "killed") == "killed"
+        for row in rows:
+            if row["step"] <= last:
+                tracking.log(row, row["step"])
+        tracking.finish()
+        time.sleep(1.1)  # the folders are named by the second
+    found = [
+        (row["_step"], name, value)
+        for path in sorted(tmp_path.glob("wandb/offline-run-*-killed/*.wandb"))
+        for message in messages(path)
+        if message.WhichOneof("record_type") == "history"
+        for row in [values(message.history.item)]
+        for name, value in row.items()
+        if not name.startswith("_")
+    ]
+    assert len(list(tmp_path.glob("wandb/offline-run-*-killed"))) == 3
+    expected = [(row["step"], name, value) for row in rows for name, value in metric_names(row).items()]
+    assert sorted(found) == sorted(expected)
+
+
+def test_half_a_record_ends_the_file(tmp_path: Path) -> None:
+    """As a kill leaves it."""
+    tracking = tracker(tmp_path)
+    tracking.start({}, "demo", "torn")
+    for step in range(1, 4):
+        tracking.log({"step": step, "split": "train", "loss": 1.0}, step)
+    tracking.finish()
+    (path,) = tmp_path.glob("wandb/offline-run-*-torn/run-torn.wandb")
+    whole = told(tmp_path, "torn")
+    assert {step: "loss" in names for step, names in whole.items()} == {1: True, 2: True, 3: True}
+    data = path.read_bytes()
+    for length in range(0, len(data), 61):
+        path.write_bytes(data[:length])
+        assert told(tmp_path, "torn").items() <= whole.items()
 
 
 def test_unreachable_server_means_offline_within_seconds(

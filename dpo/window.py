@@ -1,0 +1,57 @@
+"""What has been counted since the last record: part of a checkpoint, since a run may stop between two records."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpo.distributed.world import World
+from dpo.metrics import NAMES, StepStats
+
+
+@dataclass(kw_only=True, slots=True)
+class Window:
+    """This worker's sums, and what the next record says of the last step.
+
+    A record adds up the workers' sums. Floating-point addition depends on the grouping, so a resumed run writes the
+    same digits as an undisturbed one only when every worker gets its own sums back, not a share of the total.
+    """
+
+    world: World
+    stats: StepStats = field(init=False)
+    seconds: float = 0.0
+    grad_norm: Tensor | None = None  # None: nothing trained since the last record
+    batch: str = ""
+    epoch: float = 0.0
+    _everyone: Tensor = field(init=False)  # [data workers, NAMES] as of the last `collect`
+
+    def __post_init__(self) -> None:
+        self.stats = StepStats(self.world.device)
+        self._everyone = self.stats.sums[None]
+
+    def collect(self) -> None:
+        """Before a checkpoint: bring together what `state_dict` gives. A collective."""
+        # Workers that share rows have added up the same sums: the first of each group speaks.
+        self._everyone = self.world.gather(self.stats.sums)[:: self.world.sequence_size]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": dict(zip(NAMES, self._everyone.T.tolist(), strict=True)),  # of each worker; JSON keeps every bit
+            "seconds": self.seconds,
+            "grad_norm": None if self.grad_norm is None else float(self.grad_norm),
+            "batch": self.batch,
+            "epoch": self.epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """On another number of workers the first one takes the total."""
+        everyone = torch.tensor([state["sums"][name] for name in NAMES], dtype=torch.float64).T
+        if len(everyone) != self.world.data_size:
+            total = everyone.sum(0)
+            everyone = torch.stack([total, *[torch.zeros_like(total)] * (self.world.data_size - 1)])
+        self._everyone = everyone
+        self.stats.sums.copy_(everyone[self.world.data_rank])
+        norm = state["grad_norm"]
+        self.grad_norm = None if norm is None else torch.tensor(norm, dtype=torch.float64)
+        self.seconds, self.batch, self.epoch = state["seconds"], state["batch"], state["epoch"]

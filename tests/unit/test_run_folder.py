@@ -17,6 +17,7 @@ from dpo.config.schema import DataConfig, RunConfig
 from dpo.errors import CheckpointError
 from dpo.records import RunFolder, append_lines, read_metrics
 from dpo.run_folder import open_folder, write_settings
+from dpo.trainer import Progressed
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +49,8 @@ def launched(config: RunConfig, folder: RunFolder) -> int | None:
 def trained(folder: RunFolder, *steps: int) -> None:
     """A checkpoint, a record and an answer of each of these steps."""
     for step in steps:
-        Checkpoints(folder.checkpoints, 9, world()).save(step, Engine(), {})  # type: ignore[arg-type]
+        done = Progressed(step=step, evaluated=step)
+        Checkpoints(folder.checkpoints, 9, world()).save(step, Engine(), {"progress": done})  # type: ignore[arg-type]
         append_lines(folder.metrics, [{"step": step, "split": "train", "loss": 0.5}])
         append_lines(folder.samples, [{"step": step, "answer": "yes"}])
 

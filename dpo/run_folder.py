@@ -28,8 +28,8 @@ def open_folder(config: RunConfig, folder: RunFolder, world: World) -> Path | No
     it; only the main one writes.
 
     Raises:
-        CheckpointError: the checkpoint belongs to a run with other settings, or with other files under the same names; or
-            there are some, but none is whole.
+        CheckpointError: the checkpoint belongs to a run with other settings, or with other files under the same names;
+            or there are some, but none is whole.
     """
     checkpoint = _choose(config, folder, world)
     if checkpoint is not None:

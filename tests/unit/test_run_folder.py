@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from one_worker import world
 from torch import Tensor
 
-from dpo.checkpoint import Checkpoints
+from dpo.checkpoint.save import Checkpoints
 from dpo.config.compose import compose_run
-from dpo.config.schema import DataConfig, RunConfig
+from dpo.config.schema import CheckpointConfig, DataConfig, RunConfig
 from dpo.errors import CheckpointError
 from dpo.records import RunFolder, append_lines, read_metrics
 from dpo.run_folder import open_folder, write_settings
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def launched(config: RunConfig, folder: RunFolder) -> int | None:
     """The step that a launch continues from."""
-    checkpoint = open_folder(config, folder, Checkpoints(folder.checkpoints, 9, world()))
+    checkpoint = open_folder(config, folder, world())
     write_settings(config, folder)
     return int(checkpoint.name.removeprefix("step-")) if checkpoint else None
 
@@ -50,7 +51,9 @@ def trained(folder: RunFolder, *steps: int) -> None:
     """A checkpoint, a record and an answer of each of these steps."""
     for step in steps:
         done = Progressed(step=step, evaluated=step)
-        Checkpoints(folder.checkpoints, 9, world()).save(step, Engine(), {"progress": done})  # type: ignore[arg-type]
+        checkpoints = Checkpoints(folder.checkpoints, CheckpointConfig(keep=9), world())
+        checkpoints.save(step, Engine(), {"progress": done}, {})  # type: ignore[arg-type]
+        checkpoints.finish()
         append_lines(folder.metrics, [{"step": step, "split": "train", "loss": 0.5}])
         append_lines(folder.samples, [{"step": step, "answer": "yes"}])
 
@@ -158,7 +161,7 @@ def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):  #
     monkeypatch.setattr(logging.getLogger("dpo"), "propagate", True)
     caplog.set_level(logging.INFO, "dpo")
     caplog.clear()
-    return lambda: [r.getMessage() for r in caplog.records if not r.getMessage().startswith("resume: continuing")]
+    return lambda: [r.getMessage() for r in caplog.records if re.match(r"resume: (?!continuing)", r.getMessage())]
 
 
 def test_every_change_that_is_fine_gets_a_line(

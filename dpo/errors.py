@@ -38,5 +38,9 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be written, or one that does not belong to this run."""
 
 
+class BadNumbersError(UserError):
+    """Losses or gradients that stay infinite or undefined: training cannot go on by itself."""
+
+
 class CacheError(UserError):
     """Kept reference values that are not there, or more than one where one was asked for."""

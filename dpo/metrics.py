@@ -1,5 +1,7 @@
 """Metrics as sums and counts on the device; means appear only when a record is written, over all workers at once."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -51,9 +53,10 @@ class StepStats:
         return dict(zip(COUNTS, self.sums[-len(COUNTS) :].tolist(), strict=True))
 
     def record(self, loss: Loss) -> dict[str, float]:
-        """Means per unit of loss and per pair; what a loss does not define is left out. Waits for the device."""
+        """Means per unit of loss and per pair; what a loss does not define is left out. Without any unit the loss is
+        NaN: 0.0 would look perfect. Waits for the device."""
         values = dict(zip(NAMES, self.sums.tolist(), strict=True))
-        means = {"loss": values["loss"] / max(values["units"], 1)}
+        means = {"loss": values["loss"] / values["units"] if values["units"] else math.nan}
         if values["compared"]:
             names = (*REWARDS, *LOGPS) if loss.kind.needs_reference else LOGPS
             means |= {name: values[name] / values["compared"] for name in names}
@@ -72,5 +75,6 @@ def _pair_columns(logps: PairLogps, loss: Loss) -> dict[str, Tensor]:
 
 
 def accuracies(margins: Tensor) -> Tensor:
-    """1 where the chosen response has the higher reward, 0 where the rejected has, one half for a tie: [P]."""
-    return torch.where(margins.abs() <= TIE, 0.5, (margins > 0).to(margins.dtype))
+    """1 where the chosen response has the higher reward, 0 where the rejected has, 0.5 for a tie, NaN for NaN: [P]."""
+    ranked = torch.where(margins.abs() <= TIE, 0.5, (margins > 0).to(margins.dtype))
+    return torch.where(margins.isnan(), margins, ranked)

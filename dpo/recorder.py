@@ -9,6 +9,7 @@ from typing import Any
 from dpo.disk import Backlog, explain, require_folder
 from dpo.progress import Progress
 from dpo.records import MetricsLog, RunFolder, append_lines, read_metrics, write_status
+from dpo.symptoms import Symptoms
 from dpo.track import Tracker
 
 log = logging.getLogger(__name__)
@@ -19,12 +20,15 @@ STATUS_SECONDS = 2.0
 class Recorder:
     """On the main worker it writes, on the others it does nothing. Storage that fails does not end the run."""
 
-    def __init__(self, folder: RunFolder, tracker: Tracker, progress: Progress, is_main: bool):
+    def __init__(self, folder: RunFolder, tracker: Tracker, progress: Progress, symptoms: Symptoms, is_main: bool):
         self.folder, self.tracker, self.progress, self.is_main = folder, tracker, progress, is_main
+        self.symptoms = symptoms
         self.metrics = MetricsLog(folder.metrics)
         self._status_written = 0.0
         self._backlog = Backlog(folder.path)
         self._unsaid: dict[str, Any] = {}  # changes of the status that could not be written
+        earlier = read_metrics(folder.metrics) if is_main else []
+        self.warnings = [text for row in earlier if row["split"] == "train" for text in symptoms.see(row)]
 
     def log(self, record: dict[str, Any]) -> None:
         """One logged step; `step` and `split` stand in the record."""
@@ -34,7 +38,15 @@ class Recorder:
         self.tracker.log(record, record["step"])
         if record["split"] == "train":
             self.progress.update(record["step"], record)
+            self._warn(record)
             self._refresh_status(record["step"])
+
+    def _warn(self, record: dict[str, Any]) -> None:
+        if found := self.symptoms.see(record):
+            self.warnings += found
+            self.status(warnings=self.warnings)
+            for text in found:
+                log.warning("%s", text)
 
     def _refresh_status(self, step: int) -> None:
         """status.json is synced to disk at each write, so not at every one of many short steps."""

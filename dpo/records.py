@@ -80,6 +80,11 @@ class RunFolder:
         return self.path / "samples.jsonl"
 
     @property
+    def bad_steps(self) -> Path:
+        """One JSON object per pair of a step that was not applied because its numbers were not finite."""
+        return self.path / "bad_steps.jsonl"
+
+    @property
     def plots(self) -> Path:
         """Folder of the curves."""
         return self.path / "plots"
@@ -129,6 +134,7 @@ class Status:
     updated: str = ""  # ISO 8601, UTC; set by write_status
     name: str = ""  # of the run
     wandb_id: str | None = None  # under which a resumed run goes on in W&B
+    warnings: list[str] = field(default_factory=list)  # about the numbers, each once
 
     def __post_init__(self) -> None:
         if self.state not in STATES:

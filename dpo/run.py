@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo import closing
+from dpo.bad_steps import BadSteps
 from dpo.build_data import Groups, Text, build_data, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_reference import build_reference, fill_reference, moving_weights
@@ -37,6 +38,7 @@ from dpo.run_folder import STOP, open_folder, write_settings
 from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
+from dpo.symptoms import Symptoms
 from dpo.track import make_tracker
 from dpo.trainer import Every, Trainer
 
@@ -196,6 +198,8 @@ class Run:
             sampler=self._sampler(sets),
             checkpoints=self.checkpoints,
             stop=self.stop,
+            guard=config.guard,
+            bad_steps=BadSteps(engine=engine, reference=reference, loss=loss, world=world, file=self.folder.bad_steps),
         )
         return trainer, policy
 
@@ -238,8 +242,11 @@ class Run:
         wandb_id = tracker.start(as_dict(self.config), self.folder.name, known_id)
         shown = self.config.track.progress and self.world.is_main
         progress = Progress(trainer.total_steps, trainer.done.step, enabled=shown)
-        recorder = Recorder(self.folder, tracker, progress, self.world.is_main)
-        recorder.status(total_steps=trainer.total_steps, step=trainer.done.step, wandb_id=wandb_id)
+        symptoms = Symptoms(self.config.guard, self.config.optim, trainer.loss.beta)
+        recorder = Recorder(self.folder, tracker, progress, symptoms, self.world.is_main)
+        recorder.status(
+            total_steps=trainer.total_steps, step=trainer.done.step, wandb_id=wandb_id, warnings=recorder.warnings
+        )
         recorder.catch_up()
         return recorder
 

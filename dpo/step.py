@@ -32,7 +32,10 @@ def train_step(
         policy = engine.forward(batch)
         logps = pair_logps(batch, policy.detach(), expected)
         values, slope = loss.value_and_slope(logps)
-        engine.backward((policy * (slope / denominator)).sum(), last)
+        # A loss can be infinite where its slope is finite (log 0): this carries it into the gradient, and with the
+        # gradient it reaches every worker. Adds zero otherwise.
+        poison = 0 * values.sum()
+        engine.backward((policy * (slope / denominator + poison)).sum(), last)
         stats = stats or StepStats(policy.device)
         stats.add(batch, logps, values, loss)
     assert stats is not None

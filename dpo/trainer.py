@@ -3,15 +3,18 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from dpo.bad_steps import BadSteps
+from dpo.checkpoint.restore import restore
 from dpo.checkpoint.save import Checkpoints, Provider
-from dpo.config.schema import OptimConfig
+from dpo.config.schema import GuardConfig, OptimConfig
 from dpo.data.batch import Batch
-from dpo.data.loader import Loader
+from dpo.data.loader import Loader, PreparedStep
 from dpo.distributed.engine import Engine
 from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
@@ -23,6 +26,7 @@ from dpo.metrics import StepStats
 from dpo.model.scorer import Scorer
 from dpo.optim import learning_rate
 from dpo.preempt import Stopped, StopRequest
+from dpo.progressed import Progressed
 from dpo.recorder import Recorder
 from dpo.step import Reference, train_step
 from dpo.window import Window
@@ -37,24 +41,6 @@ class Every:
     record: int
     evaluate: int
     save: int
-
-
-@dataclass(kw_only=True, slots=True)
-class Progressed:
-    """How far the run has come: what a checkpoint keeps besides weights and moments."""
-
-    step: int = 0  # optimizer steps done
-    pairs: int = 0  # trained on
-    tokens: int = 0  # prompts once, responses each, no padding
-    evaluated: int = -1  # step of the last evaluation; a run that was stopped in one owes it
-    reference_syncs: int = 0  # moves of a moving reference
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for f in fields(self):
-            setattr(self, f.name, state[f.name])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,6 +62,8 @@ class Trainer:
     sampler: Sampler
     checkpoints: Checkpoints
     stop: StopRequest
+    guard: GuardConfig
+    bad_steps: BadSteps
     recorder: Recorder = field(init=False)  # opened last, when nothing can go wrong before the first step any more
     done: Progressed = field(default_factory=Progressed)
     window: Window = field(init=False)
@@ -85,15 +73,12 @@ class Trainer:
     def __post_init__(self) -> None:
         self.window = Window(world=self.world)
 
-    def providers(self) -> dict[str, Provider]:
-        """What a checkpoint keeps besides weights and moments."""
-        return {"progress": self.done, "window": self.window}
-
     def run(self) -> None:
         """Train to the end.
 
         Raises:
             Stopped: on request, with a checkpoint of the last whole step: a resumed run repeats what came after it.
+            BadNumbersError: see `recover`.
         """
         try:
             if self._evaluation_due():
@@ -104,13 +89,16 @@ class Trainer:
                 self.train()
                 if self._due(self.every.record):
                     self.record()
+                if self.guard.max_bad_steps and self.done.bad_in_a_row >= self.guard.max_bad_steps:
+                    self.recover()
                 if self._evaluation_due():
                     self.evaluate()
                 self.checkpoints.poll()
-                if self._due(self.every.save):
+                if self._due_to_save():
                     self.save()
             self.checkpoints.finish()
         except Stopped:
+            self.done.before_bad()  # a run that goes on tries them again
             if self.done.step:
                 self.save()
             self.checkpoints.finish()
@@ -120,23 +108,25 @@ class Trainer:
         """One optimizer step."""
         start = time.perf_counter()
         if self.moving:
-            self.done.reference_syncs = self.moving.follow(self.done.step, self.done.reference_syncs)
+            self.done.reference_syncs = self.moving.follow(self.engine.applied, self.done.reference_syncs)
         self._report("its pairs")
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
-        # Seeded anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of
-        # whole numbers is the same in every process, whatever PYTHONHASHSEED.
-        torch.manual_seed(hash((self.seed, self.done.step, self.world.rank)) % 2**63)
+        self._seed(plan.step)
         denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
         stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)
         self._report("optimizer")
-        self.window.grad_norm = self.engine.step(self._lr(self.done.step))
-        self.window.stats.sums += stats.sums
+        lr = learning_rate(self.engine.applied, self.total_steps, self.optim)
+        stepped = self.engine.step(lr)
+        if stepped.applied:
+            self.window.stats.sums += stats.sums
+        self.window.stepped, self.window.lr = stepped, lr
         self.window.batch, self.window.epoch = plan.digest, plan.epoch
+        bad = self.bad_steps.found(stepped, stats)
+        self.done.count(plan, stepped.applied, bad)
+        if bad:
+            self._keep_bad(prepared)
         self.window.seconds += time.perf_counter() - start
-        self.done.step += 1
-        self.done.pairs += plan.n_pairs
-        self.done.tokens += plan.n_tokens
         self.warm = True
 
     def record(self) -> None:
@@ -149,17 +139,23 @@ class Trainer:
         total = StepStats(sums=everyone[:: self.world.sequence_size, :-1].sum(0))
         means, counts = total.record(self.loss), total.counts()
         seconds = self.window.seconds + time.perf_counter() - start  # the device has caught up by now
-        assert self.window.grad_norm is not None
+        stepped = self.window.stepped
+        assert stepped is not None
+        scale = {} if stepped.loss_scale is None else {"loss_scale": stepped.loss_scale}
         self.recorder.log(
             {
                 "step": self.done.step,
                 "split": "train",
                 **means,
-                "grad_norm": float(self.window.grad_norm),
-                "learning_rate": self._lr(self.done.step - 1),
+                "grad_norm": stepped.grad_norm,
+                "learning_rate": self.window.lr,
                 "epoch": round(self.window.epoch, 6),
                 "pairs": self.done.pairs,
                 "tokens": self.done.tokens,
+                "bad_steps": self.done.bad,
+                "skipped_steps": self.done.skipped,
+                "rollbacks": self.done.rollbacks,
+                **scale,
                 "pairs_per_second": counts["pairs"] / seconds,
                 "tokens_per_second": counts["tokens"] / seconds,
                 "peak_memory_gib": everyone[:, -1].max().item(),
@@ -182,6 +178,10 @@ class Trainer:
             self.recorder.log(self.measured)
         self.done.evaluated = self.done.step
 
+    def providers(self) -> dict[str, Provider]:
+        """What a checkpoint keeps besides weights and moments."""
+        return {"progress": self.done, "engine": self.engine, "window": self.window}
+
     def save(self) -> None:
         """Begin a checkpoint: it is written while training goes on."""
         is_current = self.measured.get("step") == self.done.step
@@ -189,6 +189,50 @@ class Trainer:
         self.window.collect()
         self.recorder.sync()  # else a power failure could keep the checkpoint and lose rows from before it: a gap
         self.checkpoints.save(self.done.step, self.engine, self.providers(), metrics)
+
+    def recover(self) -> None:
+        """After too many bad steps in a row: older weights where `guard.on_bad` asks for them, else the end.
+
+        Raises:
+            BadNumbersError: with a checkpoint of before those steps, so that the same command tries them again.
+        """
+        n, last = self.done.bad_in_a_row, self.done.step
+        self.world.watchdog.moved("looking for an older checkpoint", limited=False)
+        may_go_back = self.guard.on_bad == "rollback" and self.done.rollbacks < self.guard.max_rollbacks
+        if may_go_back and (checkpoint := self.checkpoints.newest()):
+            return self.roll_back(checkpoint)
+        self.done.before_bad()
+        if self.done.step:
+            self.save()
+            self.checkpoints.finish()
+        raise self.bad_steps.too_many(n, last, self.done.rollbacks)
+
+    def roll_back(self, checkpoint: Path) -> None:
+        """Weights, moments and learning rate of `checkpoint`; the data go on where they are (as in PaLM, Chowdhery et
+        al. 2022, arXiv:2204.02311, sect. 5.1)."""
+        now = replace(self.done)
+        restore(checkpoint, self.engine, {"progress": self.done, "engine": self.engine})
+        log.warning(
+            "rollback %d of %d after %d bad steps in a row, up to step %d: on with the data behind, weights of step %d",
+            now.rollbacks + 1,
+            self.guard.max_rollbacks,
+            now.bad_in_a_row,
+            now.step,
+            self.done.step,
+        )
+        self.done.after_rollback(now)
+
+    def _keep_bad(self, prepared: PreparedStep) -> None:
+        groups = [self.loader.plan.groups[g] for g in prepared.plan.groups]
+        sources = {i: source for g in groups for i, source in zip(g.pair_ids, g.sources, strict=True)}
+        self._seed(prepared.plan.step)
+        self.world.watchdog.moved(f"the pairs of step {self.done.step} once more", limited=False)
+        self.bad_steps.keep(self.done.step, prepared.batches, sources)
+
+    def _seed(self, step: int) -> None:
+        """Anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of whole
+        numbers is the same in every process, whatever PYTHONHASHSEED."""
+        torch.manual_seed(hash((self.seed, step, self.world.rank)) % 2**63)
 
     def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
         """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory.
@@ -204,8 +248,9 @@ class Trainer:
     def _report(self, what: str) -> None:
         self.world.watchdog.moved(f"step {self.done.step + 1}, {what}", limited=self.warm)
 
-    def _lr(self, step: int) -> float:
-        return learning_rate(step, self.total_steps, self.optim)
+    def _due_to_save(self) -> bool:
+        """Not among bad steps in a row: a resumed run would pass over them."""
+        return self._due(self.every.save) and (self.done.bad_since is None or self.done.step == self.total_steps)
 
     def _evaluation_due(self) -> bool:
         """Also true when the run was stopped in or before the evaluation of the step that it continues from."""

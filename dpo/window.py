@@ -1,11 +1,12 @@
 """What has been counted since the last record: part of a checkpoint, since a run may stop between two records."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpo.distributed.engine import Stepped
 from dpo.distributed.world import World
 from dpo.metrics import NAMES, StepStats
 
@@ -21,7 +22,8 @@ class Window:
     world: World
     stats: StepStats = field(init=False)
     seconds: float = 0.0
-    grad_norm: Tensor | None = None  # None: nothing trained since the last record
+    stepped: Stepped | None = None  # the last one; None: nothing trained since the last record
+    lr: float = 0.0  # its learning rate
     batch: str = ""
     epoch: float = 0.0
     _everyone: Tensor = field(init=False)  # [data workers, NAMES] as of the last `collect`
@@ -39,7 +41,8 @@ class Window:
         return {
             "sums": dict(zip(NAMES, self._everyone.T.tolist(), strict=True)),  # of each worker; JSON keeps every bit
             "seconds": self.seconds,
-            "grad_norm": None if self.grad_norm is None else float(self.grad_norm),
+            "stepped": None if self.stepped is None else asdict(self.stepped),
+            "lr": self.lr,
             "batch": self.batch,
             "epoch": self.epoch,
         }
@@ -52,6 +55,5 @@ class Window:
             everyone = torch.stack([total, *[torch.zeros_like(total)] * (self.world.data_size - 1)])
         self._everyone = everyone
         self.stats.sums.copy_(everyone[self.world.data_rank])
-        norm = state["grad_norm"]
-        self.grad_norm = None if norm is None else torch.tensor(norm, dtype=torch.float64)
-        self.seconds, self.batch, self.epoch = state["seconds"], state["batch"], state["epoch"]
+        self.stepped = None if state["stepped"] is None else Stepped(**state["stepped"])
+        self.lr, self.seconds, self.batch, self.epoch = (state[key] for key in ("lr", "seconds", "batch", "epoch"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from dpo.checkpoint.manifest import Manifest, read_manifest
+from dpo.checkpoint.manifest import read_manifest
 from dpo.checkpoint.save import Provider
 from dpo.distributed.engine import Engine
 from dpo.errors import CheckpointError
@@ -24,17 +24,17 @@ def restore(checkpoint: Path, engine: Engine, providers: dict[str, Provider]) ->
             f"checkpoint {checkpoint} lacks the state of {', '.join(sorted(missing))}: it is of another "
             "version of this program; start afresh with resume=never"
         )
+    for name, provider in providers.items():  # the engine is one of them: before its tensors come
+        provider.load_state_dict(manifest.providers[name])
     with ExitStack() as opened:
         try:
             files = [opened.enter_context(safe_open(checkpoint / name, framework="pt")) for name in manifest.files]
         except SafetensorError as error:
             raise CheckpointError(f"checkpoint {checkpoint}: not a safetensors file ({error})") from error
-        _load_tensors(checkpoint, manifest, files, engine)
-    for name, provider in providers.items():
-        provider.load_state_dict(manifest.providers[name])
+        _load_tensors(checkpoint, files, engine)
 
 
-def _load_tensors(checkpoint: Path, manifest: Manifest, files: list[Any], engine: Engine) -> None:
+def _load_tensors(checkpoint: Path, files: list[Any], engine: Engine) -> None:
     places: dict[str, dict[str, Any]] = {}
     for file in files:
         for key in file.keys():  # noqa: SIM118 - not a dictionary
@@ -46,5 +46,5 @@ def _load_tensors(checkpoint: Path, manifest: Manifest, files: list[Any], engine
         raise CheckpointError(f"checkpoint {checkpoint} is of another model: parameters differ, for instance {other}.")
     for name in expected:
         tensors = {part: file.get_tensor(f"{part}/{name}") for part, file in places[name].items()}
-        engine.load_state(name, tensors, manifest.step)
+        engine.load_state(name, tensors)
     engine.finish_loading()

@@ -204,13 +204,20 @@ def _deterministic(config: RunConfig) -> list[str]:
 
 
 def _guard(config: RunConfig) -> list[str]:
-    hang, timeout = config.guard.hang_seconds, config.zero.timeout_seconds
-    if hang is not None and hang >= timeout:
-        return [
-            f"guard.hang_seconds={hang:g} is not below zero.timeout_seconds={timeout}: a collective would give up "
-            "first, without naming the worker that hangs. Lower the one or raise the other"
-        ]
-    return []
+    guard, timeout = config.guard, config.zero.timeout_seconds
+    problems = []
+    if guard.hang_seconds is not None and guard.hang_seconds >= timeout:
+        problems.append(
+            f"guard.hang_seconds={guard.hang_seconds:g} is not below zero.timeout_seconds={timeout}: a collective "
+            "would give up first, without naming the worker that hangs. Lower the one or raise the other"
+        )
+    if guard.on_bad == "rollback" and guard.max_bad_steps is None:
+        problems.append("guard.on_bad=rollback never happens with guard.max_bad_steps=null: give a number of steps")
+    if guard.on_bad == "rollback" and not config.checkpoint.every:
+        problems.append(
+            "guard.on_bad=rollback needs checkpoints to go back to: set checkpoint.every to a number of steps"
+        )
+    return problems
 
 
 def _not_yet(config: RunConfig) -> list[str]:

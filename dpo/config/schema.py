@@ -193,9 +193,19 @@ class EvalConfig:
 
 @dataclass(kw_only=True, slots=True)
 class GuardConfig:
+    """What happens when numbers or workers go wrong. A bad step (loss or gradient not finite) is never applied."""
+
     self_check: bool = True  # before the first step: known loss, packed layout against the model's own logits
     # A worker may spend on a micro-batch or a row before all are ended, naming it; null: zero.timeout_seconds / 3.
     hang_seconds: float | None = number(None, above=0)
+    max_bad_steps: int | None = number(3, low=1)  # in a row, then `on_bad`; null: each is left out, without end
+    on_bad: str = one_of("stop", "stop", "rollback")  # rollback: weights of the newest checkpoint, the data goes on
+    max_rollbacks: int = number(2, low=1)  # in a run; after them it stops
+    # One warning each, from the training records:
+    window: int = number(50, low=20)  # records looked back on
+    spike_sigmas: float | None = number(10.0, above=0)  # loss, gradient norm: over the median, in robust deviations
+    chosen_drop: float | None = number(0.5, above=0)  # fall of logps/chosen, as a share of its first value
+    max_kl: float | None = number(100.0, above=0)  # nats between policy and reference on a chosen answer, the mean
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,11 +1,12 @@
 """An engine whose weights a reference follows: its checkpoints hold both."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
 from dpo.data.batch import Batch
-from dpo.distributed.engine import Engine
+from dpo.distributed.engine import Engine, Stepped
 from dpo.distributed.moving import MovingWeights
 from dpo.errors import CheckpointError
 
@@ -25,8 +26,12 @@ class FollowedEngine:
     def backward(self, objective: Tensor, last: bool) -> None:
         self.engine.backward(objective, last)
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float) -> Stepped:
         return self.engine.step(lr)
+
+    @property
+    def applied(self) -> int:
+        return self.engine.applied
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return self.engine.parameters()
@@ -35,7 +40,7 @@ class FollowedEngine:
         for name, tensors in self.engine.state():
             yield name, {**tensors, PART: self.followers.whole(name)}
 
-    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+    def load_state(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Raises CheckpointError when the checkpoint is of a run whose reference did not move."""
         if PART not in tensors:
             raise CheckpointError(
@@ -43,8 +48,14 @@ class FollowedEngine:
                 "with its own reference=, or start afresh with resume=never."
             )
         self.followers.load(name, tensors[PART])
-        self.engine.load_state(name, {part: tensor for part, tensor in tensors.items() if part != PART}, step)
+        self.engine.load_state(name, {part: tensor for part, tensor in tensors.items() if part != PART})
 
     def finish_loading(self) -> None:
         self.engine.finish_loading()
         self.followers.finish_loading()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.engine.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.engine.load_state_dict(state)

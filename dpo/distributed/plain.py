@@ -2,14 +2,16 @@
 backward."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
-from dpo.distributed.engine import trained
+from dpo.distributed.engine import Stepped, trained
 from dpo.distributed.gradient_sums import GradientSums
+from dpo.distributed.loss_scale import LossScale
 from dpo.distributed.world import World
 from dpo.optim import MOMENTS, adamw, parameter_groups, read_moments, set_moments
 
@@ -25,7 +27,8 @@ class PlainEngine:
         weights, masters = ([p for _, p in named] for named in (self._parameters, self._masters))
         self._sums = GradientSums(weights, masters, world) if world.size > 1 else None
         self.optimizer = adamw(parameter_groups(self._masters, optim.weight_decay), optim)
-        self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.precision == "fp16")
+        self._scale = LossScale(world.device.type) if world.precision == "fp16" else None
+        self.applied = 0
 
     def forward(self, batch: Batch) -> Tensor:
         return self.scorer(batch)
@@ -34,24 +37,34 @@ class PlainEngine:
         summing = self._sums if last else None
         if summing:
             summing.begin()
-        self._scaler.scale(objective).backward()
+        (self._scale.multiply(objective) if self._scale else objective).backward()
         if summing:
             summing.finish()
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float) -> Stepped:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self._scale:
+            self._scale.divide(self.optimizer)
         masters = [m for _, m in self._masters]
-        self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(masters, self.max_grad_norm or float("inf"))
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        stepped = Stepped(grad_norm=norm.item())
+        if stepped.applied:
+            self.applied += 1
+            self.optimizer.step()
+            self._publish()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for (_, p), (_, master) in zip(self._parameters, self._masters, strict=True):
-                if p is not master:
-                    p.copy_(master)
-        return norm
+        if self._scale:
+            stepped.loss_scale = self._scale.value
+            stepped.rescaled = self._scale.update()
+        return stepped
+
+    @torch.no_grad()
+    def _publish(self) -> None:
+        """From the masters to the weights that compute."""
+        for (_, p), (_, master) in zip(self._parameters, self._masters, strict=True):
+            if p is not master:
+                p.copy_(master)
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return self._parameters
@@ -62,17 +75,25 @@ class PlainEngine:
             yield name, {"weight": master.detach(), **moments}
 
     @torch.no_grad()
-    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+    def load_state(self, name: str, tensors: dict[str, Tensor]) -> None:
         master = dict(self._masters)[name]
         master.copy_(tensors["weight"])
         dict(self._parameters)[name].copy_(master)
         if all(k in tensors for k in MOMENTS):
             # Copied: what a file gives on the CPU is a view of the file, which a later save removes.
             moments = {k: tensors[k].to(master, copy=True) for k in MOMENTS}
-            set_moments(self.optimizer, master, moments, step)
+            set_moments(self.optimizer, master, moments, self.applied)
 
     def finish_loading(self) -> None:
         """Every `load_state` has done so for its parameter."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"applied": self.applied, "loss_scale": self._scale.state_dict() if self._scale else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.applied = state["applied"]
+        if self._scale:
+            self._scale.load_state_dict(state["loss_scale"])
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.dtype == torch.float32:

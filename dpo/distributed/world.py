@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dpo.config.schema import OptimConfig, ZeroConfig
 from dpo.distributed import launcher, sizes
+from dpo.distributed.loss_scale import FIRST, LEAST, WINDOW
 from dpo.distributed.rendezvous import join_restartable
 from dpo.distributed.sequence import SequenceGroup
 from dpo.distributed.watchdog import Watchdog
@@ -264,7 +265,9 @@ def _precision_config(precision: str) -> dict[str, Any]:
     if precision == "bf16":
         return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
     if precision == "fp16":
-        return {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
+        scaling = {"initial_scale_power": FIRST.bit_length() - 1, "loss_scale_window": WINDOW, "min_loss_scale": LEAST}
+        # hysteresis 1: every overflow halves the scale; DeepSpeed's 2 lets the first one pass.
+        return {"fp16": {"enabled": True, "loss_scale": 0, "hysteresis": 1, **scaling}}
     return {"bf16": {"enabled": False}, "fp16": {"enabled": False}}
 
 

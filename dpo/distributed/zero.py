@@ -1,8 +1,8 @@
 """The engine over DeepSpeed: ZeRO 1, 2 and 3 (Rajbhandari et al. 2020, arXiv:1910.02054), set up by accelerate."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import torch
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
-from dpo.distributed.engine import trained
+from dpo.distributed.engine import Stepped, trained
+from dpo.distributed.loss_scale import DeepSpeedLossScale
 from dpo.distributed.placement import overwrite
 from dpo.distributed.world import World
 from dpo.distributed.zero_moments import FlatMoments
@@ -30,6 +31,9 @@ class ZeroEngine:
         world.accelerator.state.select_deepspeed_plugin("policy")
         self.engine, _ = world.accelerator.prepare(scorer, optimizer)
         self._moments = FlatMoments(self.engine.optimizer, optim.kind == "adamw_8bit")
+        fp16 = world.precision == "fp16"
+        self._scale = DeepSpeedLossScale(self.engine.optimizer.loss_scaler) if fp16 else None
+        self.applied = 0
 
     def forward(self, batch: Batch) -> Tensor:
         return self.engine(batch)
@@ -39,11 +43,16 @@ class ZeroEngine:
         # DeepSpeed averages gradients over workers; the objective is this worker's part of a sum.
         self.engine.backward(objective * self.world.size)
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float) -> Stepped:
+        """DeepSpeed 0.19.8 itself drops a step whose norm is not finite, in every stage and precision, and says inf."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
+        scale = self._scale.value if self._scale else None
         self.engine.step()
-        return torch.as_tensor(self.engine.get_global_grad_norm(), dtype=torch.float32)
+        stepped = Stepped(grad_norm=float(self.engine.get_global_grad_norm()), loss_scale=scale)
+        self.applied += stepped.applied
+        stepped.rescaled = self._scale is not None and not stepped.applied and self._scale.value != scale
+        return stepped
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return self._parameters
@@ -54,8 +63,8 @@ class ZeroEngine:
             parts |= {key: safe_get_full_optimizer_state(p, key) for key in MOMENTS}
             yield name, {key: value.detach() for key, value in parts.items() if value is not None}
 
-    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
-        self._moments.begin_loading(step)
+    def load_state(self, name: str, tensors: dict[str, Tensor]) -> None:
+        self._moments.begin_loading(self.applied)
         parameter = dict(self._parameters)[name]
         # The master weights do not reach the weights that compute before the next step: set both.
         overwrite(parameter, lambda: tensors["weight"])
@@ -66,6 +75,14 @@ class ZeroEngine:
 
     def finish_loading(self) -> None:
         self._moments.finish_loading()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"applied": self.applied, "loss_scale": self._scale.state_dict() if self._scale else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.applied = state["applied"]
+        if self._scale:
+            self._scale.load_state_dict(state["loss_scale"])
 
 
 def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:

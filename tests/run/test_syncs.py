@@ -1,5 +1,6 @@
-"""The host runs ahead of the device: nothing of ours waits for it within a step, only the record of a logged step does.
-What the workers agree on before each micro-batch goes over the CPU."""
+"""The host runs ahead of the device: nothing of ours waits for it within a step but the gradient norm, which decides
+whether the step is applied, and the record of a logged step. What the workers agree on before each micro-batch goes
+over the CPU."""
 
 import json
 from pathlib import Path
@@ -31,6 +32,7 @@ def assert_only_records(found: dict[str, Any]) -> None:
 
 def test_one_worker(tmp_path: Path) -> None:
     found = counted(1, "zero=off", cwd=tmp_path)
+    assert found["ours"].pop("plain.py:step") == STEPS - 1
     assert_only_records(found)
     assert found["collectives"] == {}
 
@@ -41,6 +43,7 @@ def test_two_workers(zero: str, tmp_path: Path) -> None:
     # Read from host memory: the flag never was on a device.
     assert found["ours"].pop("world.py:agree") == found["micro_batches"], "may the workers stop here?"
     assert found["collectives"].pop("agree, control group") == found["micro_batches"]
+    assert found["ours"].pop("plain.py:step" if zero == "off" else "zero.py:step") == STEPS - 1
     assert_only_records(found)
     assert found["collectives"].pop("gather") == 2, "one collective per record"
     # One bucket holds the tiny model: its gradients are summed once per step. Those of ZeRO are DeepSpeed's.

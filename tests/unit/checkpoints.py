@@ -23,7 +23,6 @@ class DictEngine:
             name: {part: torch.randn(shape, generator=generator) for part in ("weight", "exp_avg", "exp_avg_sq")}
             for name, shape in shapes.items()
         }
-        self.loaded_step = -1
 
     def parameters(self) -> list[tuple[str, Any]]:
         return [(name, None) for name in self.tensors]
@@ -31,9 +30,8 @@ class DictEngine:
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield from self.tensors.items()
 
-    def load_state(self, name: str, tensors: dict[str, Tensor], step: int) -> None:
+    def load_state(self, name: str, tensors: dict[str, Tensor]) -> None:
         self.tensors[name] = {part: tensor.clone() for part, tensor in tensors.items()}
-        self.loaded_step = step
 
     def finish_loading(self) -> None: ...
 

@@ -191,7 +191,7 @@ def test_pickles_are_never_loaded(one: Path, tmp_path: Path) -> None:
     engine, progress = DictEngine(1), provider()
     assert damage(one) == []
     restore(one, engine, {"progress": progress})  # type: ignore[arg-type]
-    assert engine.loaded_step == progress.loaded["step"] == 3
+    assert progress.loaded["step"] == 3
     (one / STATE).write_bytes(trap)
     assert len(damage(one)) == 1
     manifest = read_manifest(one)

@@ -139,6 +139,16 @@ def test_several_slips_come_in_one_message() -> None:
     assert [text.split(":")[0] for text in found] == ["optim.lrr", "optim.epochs=abc", "adapter.rankk"]
 
 
+def test_a_rollback_needs_something_to_go_back_to_and_a_moment_to_do_so() -> None:
+    found = problems(
+        "data=demo", "model=tiny", "guard.on_bad=rollback", "guard.max_bad_steps=null", "checkpoint.every=0"
+    )
+    assert [next(word for word in ("max_bad_steps", "checkpoint.every") if word in text) for text in found] == [
+        "max_bad_steps",
+        "checkpoint.every",
+    ]
+
+
 def test_what_needs_a_gpu_is_refused_on_a_cpu_all_at_once() -> None:
     config = composed("precision=fp16", "model.activation_offload=true", "model.kernels=liger")
     with pytest.raises(ConfigError) as caught:

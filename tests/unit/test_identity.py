@@ -98,6 +98,7 @@ SAME_RESULT = [
     "checkpoint.best=null",
     "checkpoint.background=false",
     "guard.self_check=false",
+    "guard.max_bad_steps=null",
     "optim.micro_batch_tokens=1024",
     "optim.micro_batch_pairs=2",
     "model.gradient_checkpointing=full",

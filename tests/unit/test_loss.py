@@ -229,6 +229,14 @@ def test_sft_reports_its_own_metrics_only() -> None:
     assert record == pytest.approx({"loss": 7 / 7, "logps/chosen": -3.0, "logps/rejected": -4.0})
 
 
+def test_what_is_not_a_number_is_never_logged_as_one() -> None:
+    loss = Loss(SigmoidLossConfig())
+    assert math.isnan(StepStats().record(loss)["loss"]), "no step was applied: 0.0 would look perfect"
+    record = measured(loss, ([group(5, 2), group(4, 3)], [math.nan, -1.0, -3.0, -2.0], [-4.0] * 4)).record(loss)
+    without = ("logps/rejected", "rewards/rejected")  # these answers are finite
+    assert {name for name, value in record.items() if not math.isnan(value)} == set(without)
+
+
 def test_rewards_pick_the_sides_of_each_pair() -> None:
     logps = pair_logps([-1.0, -2.0, -3.0], [-2.0, -2.0, -2.0], pairs=[(2, 0), (1, 2)])
     chosen, rejected = rewards(logps, 2.0)

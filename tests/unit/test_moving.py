@@ -123,11 +123,11 @@ def test_a_checkpoint_holds_policy_and_reference() -> None:
     other, behind = linear(2), linear(3)
     restored = FollowedEngine(Engine(other, optim, world()), moving(other, behind))
     for name, _ in restored.parameters():
-        restored.load_state(name, state[name], 0)
+        restored.load_state(name, state[name])
     restored.finish_loading()
     assert torch.equal(other.weight, leader.weight) and torch.equal(behind.weight, follower.weight)
     with pytest.raises(CheckpointError, match="reference=moving"):
-        restored.load_state("weight", {"weight": state["weight"]["weight"]}, 0)
+        restored.load_state("weight", {"weight": state["weight"]["weight"]})
 
 
 def test_a_snapshot_takes_the_place_of_the_adapter_and_never_learns() -> None:

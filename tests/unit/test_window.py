@@ -7,6 +7,7 @@ import torch
 from one_worker import world
 from torch import Tensor
 
+from dpo.distributed.engine import Stepped
 from dpo.distributed.world import World
 from dpo.metrics import NAMES
 from dpo.window import Window
@@ -35,7 +36,12 @@ def one_of(size: int, rank: int, everyone: Tensor | None = None) -> Gathering:
 def saved(everyone: Tensor) -> str:
     """The text in a manifest."""
     window = Window(
-        world=one_of(len(everyone), 0, everyone), seconds=1.5, grad_norm=torch.tensor(0.1), batch="ab12", epoch=1 / 3
+        world=one_of(len(everyone), 0, everyone),
+        seconds=1.5,
+        stepped=Stepped(grad_norm=0.1),
+        lr=1e-6,
+        batch="ab12",
+        epoch=1 / 3,
     )
     window.collect()
     return json.dumps(window.state_dict())
@@ -58,7 +64,7 @@ def test_every_worker_gets_its_own_sums_back(everyone: Tensor) -> None:
     assert torch.equal(torch.stack([w.stats.sums for w in windows]), everyone)
     for window in windows:
         assert (window.seconds, window.batch, window.epoch) == (1.5, "ab12", 1 / 3)
-        assert window.grad_norm is not None and float(window.grad_norm) == float(torch.tensor(0.1))
+        assert window.stepped == Stepped(grad_norm=0.1) and window.lr == 1e-6
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -69,7 +75,7 @@ def test_other_workers_get_the_total_once(size: int, everyone: Tensor) -> None:
 
 def test_nothing_since_the_last_record() -> None:
     (window,) = loaded(json.dumps(Window(world=world()).state_dict()), 1)
-    assert window.grad_norm is None and not window.stats.sums.any()
+    assert window.stepped is None and not window.stats.sums.any()
 
 
 def test_numbers_that_are_none_stay_visible(everyone: Tensor) -> None:

@@ -101,6 +101,21 @@ def test_a_disk_that_stays_full_is_told_by_the_exit_code(tmp_path: Path) -> None
         assert "step-00000004" in again.output and "checkpoint step 10" in again.output
 
 
+@pytest.mark.slow
+def test_a_request_to_stop_on_a_full_disk(one: Ended, tmp_path: Path) -> None:
+    """The state of that step cannot be kept: that is a failure. Nothing older is lost, and the same command goes on."""
+    with mounted("full", tmp_path) as mount:
+        settings = (*STEPS, "zero=off", f"output_dir={mount}", "name=run")
+        code, output = worker(1, "failing_storage.py", "stopped", str(mount), *settings, cwd=tmp_path)
+        assert code == 1
+        assert "stopped after step 9, but the checkpoint of this step could not be written" in output
+        assert "Traceback" not in output
+        (mount / "filler").unlink()
+        again = train(1, *settings, cwd=tmp_path)
+        assert "step-00000004" in again.output
+        assert_as_undisturbed(Ended(code=0, output=again.output, folder=mount / "run"), one)
+
+
 def test_killed_inside_a_save_and_then_a_bit_flips(one: Ended, tmp_path: Path) -> None:
     """Checkpoints 4 and 8 stand, 12 is half written. A bit of 8 flips: the run continues from 4, itself written in the
     background, and ends as the run that wrote in the foreground and was never disturbed."""

@@ -1,10 +1,12 @@
 """Trains as train.py does on storage that fails between two steps and works again later.
 
 Arguments: full | read_only | gone, the mounted folder, then those of train.py. Prints `DURING [...]`: the checkpoints
-that are whole in the middle of the failure, by name.
+that are whole in the middle of the failure, by name. `stopped`: full, and asked to stop before it works again.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from dpo.checkpoint.retain import whole_in
 from dpo.distributed import launcher
 from dpo.trainer import Trainer
 
-BREAKS_AFTER, HEALS_AFTER = 6, 14  # steps; with checkpoint.every=4 those of 8 and 12 fall between
+BREAKS_AFTER, STOPS_AFTER, HEALS_AFTER = 6, 9, 14  # steps; with checkpoint.every=4 those of 8 and 12 fall between
 KIND, MOUNT = sys.argv[1], Path(sys.argv[2])
 FILLER = MOUNT / "filler"
 train = Trainer.train
@@ -34,7 +36,7 @@ def fill() -> None:
 
 
 def break_it(trainer: Trainer) -> None:
-    if KIND == "full":
+    if KIND in ("full", "stopped"):
         fill()
     elif KIND == "read_only":
         trainer.recorder.metrics.close()  # no file system becomes read-only under an open file
@@ -60,6 +62,8 @@ def say(trainer: Trainer) -> None:
 
 
 def watched(trainer: Trainer) -> None:
+    if KIND == "stopped" and trainer.done.step == STOPS_AFTER:
+        os.kill(os.getpid(), signal.SIGTERM)
     if trainer.done.step in (BREAKS_AFTER, HEALS_AFTER):
         trainer.checkpoints.finish()
         trainer.world.barrier()

@@ -83,7 +83,8 @@ def test_an_error_of_another_kind_is_raised(tmp_path: Path) -> None:
 
 def recorder(folder: RunFolder) -> Recorder:
     silent: Any = SimpleNamespace(log=lambda *_: None, summary=lambda _: None, finish=lambda _: None)
-    return Recorder(folder, silent, Progress(9, enabled=False), is_main=True)
+    symptoms: Any = SimpleNamespace(see=lambda _: [])
+    return Recorder(folder, silent, Progress(9, enabled=False), symptoms=symptoms, is_main=True)
 
 
 def test_a_run_whose_folder_is_gone_for_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

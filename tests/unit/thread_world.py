@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from dpo.distributed.watchdog import Watchdog
+
 SECONDS = 60.0  # a worker that never comes fails the test instead of blocking it
 
 
@@ -24,6 +26,7 @@ class ThreadWorld:
 
     def __init__(self, rank: int, meeting: Meeting):
         self.rank, self.size, self.is_main, self._meeting = rank, meeting.size, rank == 0, meeting
+        self.watchdog = Watchdog()  # never started
 
     def collect(self, value: Any) -> list[Any]:
         self._meeting.values[self.rank] = value

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dpo.data.batch import Batch
+from dpo.disk import explain
 from dpo.distributed.engine import Engine, Stepped
 from dpo.distributed.world import World
 from dpo.errors import BadNumbersError
@@ -53,8 +54,11 @@ class BadSteps:
         if self.world.is_main:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             rows = [{"step": step, "at": at, "source": sources[row["id"]], **row} for row in wrong or everyone]
-            append_lines(self.file, rows)
             _tell(rows, bool(wrong), self.file)
+            try:
+                append_lines(self.file, rows)
+            except OSError as error:  # the other workers go on
+                log.warning("they could not be written down: %s", explain(error, self.file.parent))
 
     def too_many(self, n: int, last: int, rollbacks: int) -> BadNumbersError:
         """What ends a run after `n` of them in a row, up to step `last`."""

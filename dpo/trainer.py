@@ -1,5 +1,6 @@
 """The training loop, as a table of contents; the step itself is dpo/step.py."""
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class Trainer:
     recorder: Recorder = field(init=False)  # opened last, when nothing can go wrong before the first step any more
     done: Progressed = field(default_factory=Progressed)
     window: Window = field(init=False)
+    before_bad: Window = field(init=False)  # as it was before the bad steps in a row that the last one belongs to
     measured: dict[str, Any] = field(default_factory=dict)  # the last held-out record
     warm: bool = field(init=False, default=False)  # after the first step, whose kernels may take minutes to compile
 
@@ -98,7 +100,7 @@ class Trainer:
                     self.save()
             self.checkpoints.finish()
         except Stopped:
-            self.done.before_bad()  # a run that goes on tries them again
+            self._forget_bad()
             if self.done.step:
                 self.save()
             self.checkpoints.finish()
@@ -117,12 +119,14 @@ class Trainer:
         stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)
         self._report("optimizer")
         lr = learning_rate(self.engine.applied, self.total_steps, self.optim)
-        stepped = self.engine.step(lr)
+        stepped, before = self.engine.step(lr), copy.copy(self.window)
         if stepped.applied:
             self.window.stats.sums += stats.sums
         self.window.stepped, self.window.lr = stepped, lr
         self.window.batch, self.window.epoch = plan.digest, plan.epoch
         bad = self.bad_steps.found(stepped, stats)
+        if bad and self.done.bad_since is None:
+            self.before_bad = before
         self.done.count(plan, stepped.applied, bad)
         if bad:
             self._keep_bad(prepared)
@@ -201,7 +205,7 @@ class Trainer:
         may_go_back = self.guard.on_bad == "rollback" and self.done.rollbacks < self.guard.max_rollbacks
         if may_go_back and (checkpoint := self.checkpoints.newest()):
             return self.roll_back(checkpoint)
-        self.done.before_bad()
+        self._forget_bad()
         if self.done.step:
             self.save()
             self.checkpoints.finish()
@@ -228,6 +232,12 @@ class Trainer:
         self._seed(prepared.plan.step)
         self.world.watchdog.moved(f"the pairs of step {self.done.step} once more", limited=False)
         self.bad_steps.keep(self.done.step, prepared.batches, sources)
+
+    def _forget_bad(self) -> None:
+        """Back to before the bad steps in a row that the last one belongs to: a run that goes on tries them again."""
+        if self.done.bad_since is not None:
+            self.window = self.before_bad  # its sums have not grown: none of those steps was applied
+            self.done.before_bad()
 
     def _seed(self, step: int) -> None:
         """Anew for every step and worker: dropout then needs no generator state in a checkpoint. The hash of whole

@@ -107,6 +107,15 @@ def test_the_same_on_two_workers(two: Ended, tmp_path: Path) -> None:
     assert_stopped_and_continued(2, arguments, two, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_record_among_bad_steps_is_made_anew(tmp_path: Path) -> None:
+    """It comes after step 7, and the run goes back to step 5: what it added up is needed again."""
+    arguments = (*TWENTY, "zero=off", "track.every=7")
+    assert poisoned(1, *arguments, "name=bad", cwd=tmp_path, POISON_LOSS="5,6,7").code == 1
+    again, undisturbed = (train(1, *arguments, f"name={name}", cwd=tmp_path) for name in ("bad", "undisturbed"))
+    assert numbers(again.rows) == numbers(undisturbed.rows)
+
+
 def test_left_out_rolled_back_and_stopped(tmp_path: Path) -> None:
     """Step 3 is bad; steps 7 to 9 take the run back to the weights of step 4; steps 13 to 15 end it. What it has learnt
     by step 12 is what a run that never saw steps 3 and 5 to 9 has: weights, moments, losses and learning rates."""

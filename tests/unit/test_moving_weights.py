@@ -14,6 +14,7 @@ from dpo.distributed.plain import PlainEngine
 from dpo.errors import CheckpointError, ModelError
 from dpo.model.adapter import add_lora, add_snapshot, snapshot_active, snapshot_parameters
 from dpo.model.tiny import build_tiny_model
+from dpo.progressed import Progressed
 
 pytestmark = pytest.mark.unit
 
@@ -91,6 +92,13 @@ def test_moves_come_before_the_step_that_follows_every_nth_and_once_only() -> No
         seen.append((applied, moves, not torch.equal(before, follower.weight)))
     assert [(applied, moves) for applied, moves, moved in seen if moved] == [(3, 1), (6, 2)]
     assert moves == 2
+
+
+def test_after_a_rollback_the_moves_are_those_of_the_checkpoint() -> None:
+    """Its weights are back too: a move that came after it is made again."""
+    done, now = Progressed(step=6, reference_syncs=1), Progressed(step=9, reference_syncs=2)
+    done.after_rollback(now)
+    assert (done.step, done.reference_syncs) == (9, 1)
 
 
 def test_a_reference_of_another_shape_is_refused() -> None:

@@ -13,6 +13,7 @@ while [[ -z $asked ]]; do
   began=$SECONDS
   "$@" &
   child=$!
+  [[ -n $asked ]] && kill -TERM "$child" # asked before there was a child to pass it on to
   wait "$child"
   code=$?
   while kill -0 "$child" 2>/dev/null; do # it was `wait` that a signal ended

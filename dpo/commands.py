@@ -3,6 +3,7 @@
 Heavy imports stand in the functions: torch and transformers take seconds that a wrong word need not wait for.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def _listen() -> StopRequest:
     """Before the imports: a job that is asked to stop in its first seconds leaves as cleanly as later."""
     stop = StopRequest()
     stop.install()
-    launcher.leave_with_launcher()
+    launcher.leave_with_launcher(signal.SIGKILL)
     return stop
 
 

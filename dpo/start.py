@@ -1,6 +1,7 @@
 """The beginning that training and the commands which only compute have in common: settings, text, workers."""
 
 import logging
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dpo.config.derive import derive
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
 from dpo.determinism import make_deterministic
+from dpo.distributed import launcher
 from dpo.distributed.world import World, start_world
 from dpo.log import quiet_model_loading
 from dpo.model import attention, kernels, remote_code, ulysses
@@ -50,6 +52,7 @@ def start(composed: Composed, stop: StopRequest) -> Start:
     hidden_size = getattr(text.model.get_text_config(), "hidden_size", None)
     world = start_world(config.zero, config.optim, config.precision, hidden_size)
     stop.join(world)
+    launcher.leave_with_launcher(signal.SIGTERM)
     device = world.device.type
     check_device(config, device, kernels.missing(config.model.kernels, device))
     assert config.guard.hang_seconds is not None  # derived

@@ -28,15 +28,19 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def leave_with_launcher() -> None:
-    """A worker whose launcher is gone (kill -9) gets SIGTERM, a request to stop, instead of training on unseen. On
-    Linux; not without a launcher, where closing the terminal must not end a `nohup python train.py`."""
+def leave_with_launcher(number: signal.Signals) -> None:
+    """A worker whose launcher is gone (kill -9) gets this signal instead of training on unseen; a later call changes it.
+
+    SIGKILL until the workers have met: one that looks for them in torch, at a store that went with the launcher, hears
+    nothing else for `zero.timeout_seconds`. From then on SIGTERM, a request to stop. On Linux; not without a launcher,
+    where closing the terminal must not end a `nohup python train.py`.
+    """
     if not sys.platform.startswith("linux") or not any(name in os.environ for name in STARTED):
         return
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it went in between, and the kernel will not tell any more
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 def may_restart() -> bool:

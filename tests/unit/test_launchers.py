@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dpo.distributed.launcher import STARTED
+
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +63,10 @@ worker = '''
 import signal, sys, time
 from dpo.distributed import launcher
 signal.signal(signal.SIGTERM, lambda *_: (open("asked", "w").close(), sys.exit(0)))
-launcher.leave_with_launcher()
+launcher.leave_with_launcher(signal.{name})
 open("ready", "w").close()
 time.sleep(2)
+open("alive", "w").close()
 '''
 subprocess.Popen([sys.executable, "-c", worker])
 time.sleep(600)
@@ -71,20 +74,22 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's parent-death signal")
-@pytest.mark.parametrize(("variables", "asked"), [({"LOCAL_RANK": "0"}, True), ({}, False)])
-def test_a_worker_is_asked_to_stop_when_its_launcher_is_killed(
-    variables: dict[str, str], asked: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("variables", "name", "left"),
+    [({"LOCAL_RANK": "0"}, "SIGTERM", ["asked"]), ({"LOCAL_RANK": "0"}, "SIGKILL", []), ({}, "SIGKILL", ["alive"])],
+)
+def test_a_worker_leaves_when_its_launcher_is_killed(
+    variables: dict[str, str], name: str, left: list[str], tmp_path: Path
 ) -> None:
     """Without a launcher's variables nothing happens: a run under nohup outlives its terminal."""
-    from dpo.distributed.launcher import STARTED
-
     kept = {k: v for k, v in os.environ.items() if k not in STARTED}
     environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
-    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    code = LAUNCHER.replace("{name}", name)
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
     end = time.monotonic() + 30
     while not (tmp_path / "ready").exists() and time.monotonic() < end:
         time.sleep(0.02)
     launcher.kill()
     assert launcher.stdout is not None
     launcher.stdout.read()  # until the worker has ended as well
-    assert (tmp_path / "asked").exists() == asked
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ready"] == left

@@ -29,8 +29,7 @@ def rank() -> int:
 
 
 def leave_with_launcher(number: signal.Signals) -> None:
-    """A worker whose launcher is gone (kill -9) gets this signal instead of training on unseen; a later call changes it.
-
+    """A worker whose launcher is gone (kill -9) gets this signal and does not train on unseen. A later call changes it:
     SIGKILL until the workers have met: one that looks for them in torch, at a store that went with the launcher, hears
     nothing else for `zero.timeout_seconds`. From then on SIGTERM, a request to stop. On Linux; not without a launcher,
     where closing the terminal must not end a `nohup python train.py`.

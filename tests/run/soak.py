@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from test_resume import numbers
+from resumed import without_measured
 
 from launch import ROOT, SMALL, Ended, command, finish, read_rows, start, train, wait_for_step, workers_of
 
@@ -142,7 +142,7 @@ def _undisturbed(workers: int, settings: tuple[str, ...], cwd: Path) -> tuple[En
 def _compare(survivor: Ended, undisturbed: Ended) -> None:
     weights = "final/model.safetensors"
     assert (survivor.folder / weights).read_bytes() == (undisturbed.folder / weights).read_bytes(), "other weights"
-    assert numbers(survivor.rows) == numbers(undisturbed.rows), "other records"
+    assert without_measured(survivor.rows) == without_measured(undisturbed.rows), "other records"
     assert not list(survivor.folder.glob("checkpoints/*damaged*")), "a kill has left a checkpoint that looked whole"
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from resumed import without_measured
@@ -38,8 +38,9 @@ class Toll:
 
     def report(self) -> str:
         lost = self.lost_steps
-        kept = {**asdict(self), "lost_steps": {"sum": sum(lost), "most": max(lost, default=0)}}
-        return json.dumps(kept)
+        counts = {"workers": self.workers, "seed": self.seed, "kills": self.kills, "identical": self.identical}
+        where = {"moments": dict(self.moments), "victims": dict(self.victims)}
+        return json.dumps({**counts, **where, "lost_steps": {"sum": sum(lost), "most": max(lost, default=0)}})
 
 
 @dataclass(kw_only=True, slots=True)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -382,7 +383,8 @@ def test_a_server_that_fails_in_mid_run_costs_no_number(
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     tracking = tracker(tmp_path, "online")
-    recorder = Recorder(RunFolder(tmp_path), tracking, Progress(60, enabled=False), is_main=True)
+    symptoms: Any = SimpleNamespace(see=lambda _: [])
+    recorder = Recorder(RunFolder(tmp_path), tracking, Progress(60, enabled=False), symptoms, is_main=True)
     tracking.start({}, "demo", f"fault-{fault}")
     recorder.log({"step": 1, "split": "train", "loss": 1.0})
     monkeypatch.setattr(FakeServer, "fault", fault)

@@ -28,7 +28,7 @@ def join_restartable(backend: str, timeout: timedelta) -> str:
     accelerate and DeepSpeed take over a group that they find. Returns a name for the start, "first" where there is one.
 
     Torchrun's store outlives its workers, and a worker that is started again finds the addresses of killed ones in it:
-    "connectFullMesh failed ... Connection refused", seen with torch 2.13 and gloo in 2 of 3 restarts. The restart count
+    "connectFullMesh failed ... Connection refused", seen with torch 2.13 and gloo. The restart count
     is no name: each node's agent counts its own (github.com/pytorch/pytorch/issues/135712).
     """
     if not launcher.may_restart():

@@ -48,7 +48,14 @@ def test_a_fault_that_does_not_pass_ends_after_five(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_request_to_stop_reaches_the_launch_and_ends_the_keeping(number: signal.Signals, tmp_path: Path) -> None:
     launch = "trap 'echo saved > saved; exit 1' TERM; echo > started; while :; do sleep 0.05; done"
-    process = subprocess.Popen([KEEP, "bash", "-c", launch], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [KEEP, "bash", "-c", launch],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, as these tests may be, ignores SIGINT, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     end = time.monotonic() + 30
     while not (tmp_path / "started").exists() and time.monotonic() < end:
         time.sleep(0.02)

@@ -39,8 +39,10 @@ def break_it(trainer: Trainer) -> None:
     if KIND in ("full", "stopped"):
         fill()
     elif KIND == "read_only":
-        trainer.recorder.metrics.close()  # no file system becomes read-only under an open file
-        run("mount", "-o", "remount,ro", str(MOUNT))
+        trainer.recorder.metrics.close()  # its next record opens the file again, and cannot
+        # In front of the file system, which does not become read-only itself while the run's lock is open in it.
+        run("mount", "--bind", str(MOUNT), str(MOUNT))
+        run("mount", "-o", "remount,bind,ro", str(MOUNT))
     else:
         run("umount", "--lazy", str(MOUNT))
 
@@ -49,7 +51,7 @@ def heal() -> None:
     if KIND == "full":
         FILLER.unlink()
     elif KIND == "read_only":
-        run("mount", "-o", "remount,rw", str(MOUNT))
+        run("umount", str(MOUNT))
     else:
         run("mount", "--bind", f"{MOUNT}.real", str(MOUNT))
 

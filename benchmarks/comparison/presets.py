@@ -49,7 +49,7 @@ def _cases(shape: str, **pairs: int) -> list[Case]:
 
 
 PRESETS = {
-    # 2 cores, about half an hour. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
+    # 2 cores, up to an hour. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
     "cpu": Preset(
         cases=[
             *_cases("small-head", real=12, hh=8, ultrafeedback=8, four=12, agentic2k=4),
@@ -61,7 +61,7 @@ PRESETS = {
         repeats=3,
         warmup_epochs=0,
         checked=["small-head", "large-vocabulary"],
-        explained=["small-head/hh", "small-head/four"],  # three minutes each
+        explained=["small-head/hh", "small-head/four"],  # some minutes each
     ),
     # One GPU of 80 GB or more.
     "gpu1": Preset(

@@ -33,7 +33,7 @@ from dpo.model.scorer import Scorer
 from dpo.model.source import ModelSource, reference_source
 from dpo.preempt import StopRequest
 from dpo.reference import supplied
-from dpo.reference.compute import Pass
+from dpo.reference.compute import Pass, missing_rows
 from dpo.reference.digests import FileDigests
 from dpo.reference.fingerprint import fingerprint
 from dpo.reference.responses import Responses
@@ -152,11 +152,10 @@ def _compute(
         slice_rank=world.sequence_rank,
         slices=world.sequence_size,
     )
-    missing = responses.missing(values, micro.hold)
     reference_pass = Pass(
         reference=FrozenReference(scorer), micro=micro, world=world, store=store, keys=responses.keys, stop=stop
     )
-    reference_pass.run(missing, values)
+    reference_pass.run(missing_rows(responses, values, micro), values)
 
 
 def _load_frozen(config: RunConfig, source: ModelSource, world: World, layout: str | None) -> tuple[nn.Module, str]:

@@ -16,7 +16,7 @@ from dpo.model.reference import FrozenReference
 from dpo.preempt import StopRequest
 from dpo.progress import LINE_SECONDS, clock_time
 from dpo.reference.keys import Keys
-from dpo.reference.responses import Missing
+from dpo.reference.responses import Responses, Together
 from dpo.reference.store import Store, Values
 
 log = logging.getLogger(__name__)
@@ -34,50 +34,50 @@ class Pass:
     store: Store
     keys: Keys  # [U] that the places refer to
     stop: StopRequest
-    _waiting: list[tuple[Missing, Tensor]] = field(init=False, default_factory=list)  # computed, not yet on disk
+    _waiting: list[tuple[Together, Tensor]] = field(init=False, default_factory=list)  # computed, not yet on disk
     _flushed: float = field(init=False, default_factory=time.monotonic)
 
-    def run(self, missing: list[Missing], values: NDArray[np.float32]) -> None:
-        """Fill in `values` [U] on every worker.
+    def run(self, rows: list[list[Together]], values: NDArray[np.float32]) -> None:
+        """Fill in the `values` [U] of these rows on every worker.
 
         Raises:
             ModelError: a log-probability that is not finite.
             Stopped: on request, between two rows. What is done is on disk then.
         """
-        rows = _deal(cut_rows(missing, self.micro), self.world.data_size)
+        places = [place for row in rows for t in row for place in t.places]
+        turns = _deal(rows, self.world.data_size)
         computed = np.zeros_like(values)
-        progress = _Progress(sum(len(m.places) for m in missing), rows)
+        progress = _Progress(len(places), turns)
         try:
-            for number, row in enumerate(rows):
-                self.world.watchdog.moved(f"reference row {number + 1} of {len(rows)}", limited=number > 0)
+            for number, row in enumerate(turns):
+                self.world.watchdog.moved(f"reference row {number + 1} of {len(turns)}", limited=number > 0)
                 self.stop.check()
                 self._compute(row[self.world.data_rank], computed)
                 progress.show(number)
                 self._require_finite(computed, row[self.world.data_rank])
         finally:
             self._flush()
-        places = [place for m in missing for place in m.places]
         everyone = self.world.data_sum(torch.from_numpy(computed[places]).to(self.world.device))
         values[places] = everyone.cpu().numpy()
 
-    def _compute(self, row: list[Missing], computed: NDArray[np.float32]) -> None:
+    def _compute(self, row: list[Together], computed: NDArray[np.float32]) -> None:
         """One row of this worker; an empty one takes part in the forward of the others."""
-        batch = self.micro.collate([m.group for m in row]).to(self.world.device)
+        batch = self.micro.collate([t.group for t in row]).to(self.world.device)
         logps = self.reference.logps(batch).cpu()
         if not row:
             return
-        for m, part in zip(row, logps.split([len(m.places) for m in row]), strict=True):
-            computed[m.places] = part.numpy()
+        for t, part in zip(row, logps.split([len(t.places) for t in row]), strict=True):
+            computed[t.places] = part.numpy()
             if self.world.sequence_rank == 0:  # of the workers that share a row one writes
-                self._waiting.append((m, part))
+                self._waiting.append((t, part))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
-    def _require_finite(self, computed: NDArray[np.float32], row: list[Missing]) -> None:
+    def _require_finite(self, computed: NDArray[np.float32], row: list[Together]) -> None:
         """Agreed after every row, so that nobody waits for a worker that has failed."""
-        wrong = [m for m in row if not np.isfinite(computed[m.places]).all()]
+        wrong = [t for t in row if not np.isfinite(computed[t.places]).all()]
         if self.world.agree(bool(wrong)):
-            sources = [source for found in self.world.collect([m.group.sources[0] for m in wrong]) for source in found]
+            sources = [source for found in self.world.collect([t.group.sources[0] for t in wrong]) for source in found]
             raise ModelError(
                 f"the reference's log-probability of {', '.join(sources[:3])} is not finite in "
                 f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded"
@@ -85,9 +85,9 @@ class Pass:
 
     def _flush(self) -> None:
         """One part with everything that is waiting; never a value that is not finite."""
-        places = [place for m, _ in self._waiting for place in m.places]
+        places = [place for t, _ in self._waiting for place in t.places]
         logps = np.array([value for _, part in self._waiting for value in part.tolist()], dtype=np.float32)
-        tokens = np.array([len(r) for m, _ in self._waiting for r in m.group.responses], dtype=np.int32)
+        tokens = np.array([len(r) for t, _ in self._waiting for r in t.group.responses], dtype=np.int32)
         finite = np.isfinite(logps)
         if finite.any():
             keys = self.keys[places]
@@ -95,23 +95,39 @@ class Pass:
         self._waiting, self._flushed = [], time.monotonic()
 
 
-def cut_rows(missing: list[Missing], micro: MicroBatches) -> list[list[Missing]]:
+def missing_rows(responses: Responses, values: NDArray[np.float32], micro: MicroBatches) -> list[list[Together]]:
+    """Rows with all that `values` [U] has as NaN, the longest first.
+
+    A pass that was killed has kept whole rows, but not the same number on every worker. What it left is computed in the
+    rows that it had cut: in other company the last bits of a value would change, and with them those of the run.
+    """
+    lacking = np.isnan(values)
+    everything = cut_rows(responses.together(np.arange(len(values)), micro.hold), micro)
+    untouched = [row for row in everything if all(lacking[t.places].all() for t in row)]
+    for row in untouched:
+        for t in row:
+            lacking[t.places] = False
+    others = cut_rows(responses.together(np.flatnonzero(lacking), micro.hold), micro)
+    return sorted([*untouched, *others], key=lambda row: -row[0].group.longest)
+
+
+def cut_rows(wanted: list[Together], micro: MicroBatches) -> list[list[Together]]:
     """Neighbours by length together: next to no padding where rows are padded, similar work where they are not."""
     packed = micro.layout == "packed"
-    rows: list[list[Missing]] = []
+    rows: list[list[Together]] = []
     cost, responses = 0, 0
-    for m in sorted(missing, key=lambda m: (-m.group.longest, m.places)):
-        responses += len(m.places)
-        cost += m.group.row_tokens
+    for t in sorted(wanted, key=lambda t: (-t.group.longest, t.places)):
+        responses += len(t.places)
+        cost += t.group.row_tokens
         width = rows[-1][0].group.longest if rows else 0
         if not rows or (cost if packed else responses * width) > micro.max_tokens:
             rows.append([])
-            cost, responses = m.group.row_tokens, len(m.places)
-        rows[-1].append(m)
+            cost, responses = t.group.row_tokens, len(t.places)
+        rows[-1].append(t)
     return rows
 
 
-def _deal(rows: list[list[Missing]], size: int) -> list[list[list[Missing]]]:
+def _deal(rows: list[list[Together]], size: int) -> list[list[list[Together]]]:
     """[turn][worker]: rows of similar length at the same time; the last turn may leave workers without one."""
     return [rows[i : i + size] + [[]] * (size - len(rows[i : i + size])) for i in range(0, len(rows), size)]
 
@@ -119,7 +135,7 @@ def _deal(rows: list[list[Missing]], size: int) -> list[list[list[Missing]]]:
 class _Progress:
     """A line now and then: how far, how fast, how long still."""
 
-    def __init__(self, total: int, rows: list[list[list[Missing]]]):
+    def __init__(self, total: int, rows: list[list[list[Together]]]):
         self.total, self.done, self.tokens = total, 0, 0
         self.rows = rows
         self.all_tokens = sum(_tokens(turn) for turn in rows)
@@ -127,7 +143,7 @@ class _Progress:
 
     def show(self, number: int) -> None:
         """After turn `number`."""
-        self.done += sum(len(m.places) for row in self.rows[number] for m in row)
+        self.done += sum(len(t.places) for row in self.rows[number] for t in row)
         self.tokens += _tokens(self.rows[number])
         now = time.monotonic()
         if now - self.shown < LINE_SECONDS and number + 1 < len(self.rows):
@@ -141,5 +157,5 @@ class _Progress:
         )
 
 
-def _tokens(turn: list[list[Missing]]) -> int:
-    return sum(m.group.row_tokens for row in turn for m in row)
+def _tokens(turn: list[list[Together]]) -> int:
+    return sum(t.group.row_tokens for row in turn for t in row)

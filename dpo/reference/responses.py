@@ -11,8 +11,8 @@ from dpo.reference.keys import Keys, response_keys
 
 
 @dataclass(kw_only=True, slots=True)
-class Missing:
-    """Responses to one prompt that lack a value."""
+class Together:
+    """Responses to one prompt that are computed in one row."""
 
     group: PromptGroup  # holds these responses and no pair
     places: list[int]  # of each in `Responses.keys`
@@ -32,15 +32,14 @@ class Responses:
         keys, first, places = np.unique(response_keys(groups), return_index=True, return_inverse=True)
         return cls(groups=groups, keys=keys, places=places, first=first)
 
-    def missing(self, values: NDArray[np.float32], fits: Callable[[PromptGroup], bool]) -> list[Missing]:
-        """What `values` [U] has as NaN, the responses of a prompt together as far as they fit into a row."""
-        wanted = np.flatnonzero(np.isnan(values))
+    def together(self, wanted: NDArray[np.int64], fits: Callable[[PromptGroup], bool]) -> list[Together]:
+        """The responses at these places of `keys`, those of a prompt together as far as they fit into a row."""
         wanted = wanted[np.argsort(self.first[wanted])]  # in the order of the data
         begins = np.cumsum([0, *(len(group.responses) for group in self.groups)])
         owners = np.searchsorted(begins, self.first[wanted], side="right") - 1
         offsets = self.first[wanted] - begins[owners]
-        found: list[Missing] = []
-        unfinished: dict[int, Missing] = {}
+        found: list[Together] = []
+        unfinished: dict[int, Together] = {}
         for place, owner, offset in zip(wanted.tolist(), owners.tolist(), offsets.tolist(), strict=True):
             group = self.groups[owner]
             key = hash(tuple(group.prompt_ids))
@@ -51,7 +50,7 @@ class Responses:
                 last.places.append(place)
             else:
                 alone = _alone(group, group.responses[offset])
-                unfinished[key] = Missing(group=alone, places=[place])
+                unfinished[key] = Together(group=alone, places=[place])
                 found.append(unfinished[key])
         return found
 

@@ -14,7 +14,7 @@ from dpo.data.rows import MicroBatches
 from dpo.errors import ModelError
 from dpo.preempt import Stopped, StopRequest
 from dpo.reference import compute
-from dpo.reference.compute import Pass, cut_rows
+from dpo.reference.compute import Pass, cut_rows, missing_rows
 from dpo.reference.keys import response_keys
 from dpo.reference.responses import Responses
 from dpo.reference.store import Fingerprint, Store, parts_of
@@ -72,7 +72,11 @@ def limits(layout: str, max_tokens: int) -> MicroBatches:
     return MicroBatches(layout=layout, max_tokens=max_tokens, max_pairs=None, world_size=1)
 
 
-fits = limits("packed", 12).hold
+ROWS = limits("packed", 12)
+
+
+def all_of(responses: Responses) -> np.ndarray:
+    return np.arange(len(responses.keys))
 
 
 def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Path) -> None:
@@ -80,8 +84,7 @@ def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Pa
     groups.append(replace(groups[0], responses=groups[0].responses[::-1]))  # the same pair the other way round
     responses, model = Responses.of(groups), Lengths()
     values = nothing_known(responses)
-    missing = responses.missing(values, fits)
-    a_pass(a_store(tmp_path), responses, model).run(missing, values)
+    a_pass(a_store(tmp_path), responses, model).run(missing_rows(responses, values, ROWS), values)
     responses.assign(values)
     assert [group.reference for group in groups] == [[-5, -3], [-2, -4], [-7, -6], [-3, -5]]
     assert sum(len(batch.tokens) for batch in model.rows) == 6
@@ -91,16 +94,39 @@ def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Pa
 def test_only_what_is_missing_is_computed() -> None:
     responses = Responses.of(groups_of([5, 3], [2, 4]))
     values = np.where(np.arange(4) % 2, np.nan, np.float32(0)).astype(np.float32)
-    missing = responses.missing(values, fits)
-    assert sorted(place for m in missing for place in m.places) == [1, 3]
-    for m in missing:
-        assert response_keys([m.group]).tolist() == responses.keys[m.places].tolist()
+    missing = [t for row in missing_rows(responses, values, ROWS) for t in row]
+    assert sorted(place for t in missing for place in t.places) == [1, 3]
+    for t in missing:
+        assert response_keys([t.group]).tolist() == responses.keys[t.places].tolist()
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_killed_pass_left_is_computed_in_the_rows_it_had_cut(seed: int, layout: str) -> None:
+    """Whatever rows each worker had kept by then, and on whatever number of workers it goes on."""
+    generator = np.random.default_rng(seed)
+    responses, micro = Responses.of(groups_of(*generator.integers(1, 60, (100, 2)).tolist())), limits(layout, 300)
+    values = nothing_known(responses)
+    rows = missing_rows(responses, values, micro)
+    kept = generator.random(len(rows)) < 0.5
+    for row in (row for row, done in zip(rows, kept, strict=True) if done):
+        for t in row:
+            values[t.places] = -1
+    left = [[t.places for t in row] for row in missing_rows(responses, values, micro)]
+    assert left == [[t.places for t in row] for row, done in zip(rows, kept, strict=True) if not done]
+
+
+def test_rows_of_which_another_run_kept_a_part_are_cut_anew() -> None:
+    responses = Responses.of(groups_of(*[[5, 3]] * 8))
+    values = nothing_known(responses)
+    values[::2] = -1
+    assert len(missing_rows(responses, values, ROWS)) < len(missing_rows(responses, nothing_known(responses), ROWS))
 
 
 def test_pairs_of_one_prompt_share_it_as_far_as_a_row_holds_them() -> None:
     ranked = [replace(g, prompt_ids=[1, 2, 3]) for g in groups_of([3, 4], [5, 6], [7, 8])]
     responses = Responses.of(ranked)
-    missing = responses.missing(nothing_known(responses), lambda group: len(group.responses) <= 4)
+    missing = responses.together(all_of(responses), lambda group: len(group.responses) <= 4)
     assert [len(m.places) for m in missing] == [4, 2]
     assert sorted(place for m in missing for place in m.places) == list(range(6))
 
@@ -109,7 +135,7 @@ def test_pairs_of_one_prompt_share_it_as_far_as_a_row_holds_them() -> None:
 def test_rows_are_full_and_hold_neighbours_by_length(layout: str) -> None:
     generator = np.random.default_rng(0)
     responses = Responses.of(groups_of(*generator.integers(1, 60, (400, 2)).tolist()))
-    missing = responses.missing(nothing_known(responses), limits(layout, 1000).hold)
+    missing = responses.together(all_of(responses), limits(layout, 1000).hold)
     rows = cut_rows(missing, limits(layout, 1000))
     assert sorted(m.places for row in rows for m in row) == sorted(m.places for m in missing)
     lengths = [[m.group.longest for m in row] for row in rows]
@@ -124,8 +150,7 @@ def test_rows_are_full_and_hold_neighbours_by_length(layout: str) -> None:
 
 def test_what_is_longer_than_a_row_gets_one_of_its_own() -> None:
     responses = Responses.of(groups_of([50, 3], [2, 4]))
-    missing = responses.missing(nothing_known(responses), fits)
-    rows = cut_rows(missing, limits("packed", 12))
+    rows = missing_rows(responses, nothing_known(responses), ROWS)
     assert len(rows[0]) == 1 and rows[0][0].group.row_tokens > 12
     assert sum(len(m.places) for row in rows for m in row) == 4
 
@@ -136,15 +161,14 @@ def test_it_writes_as_it_goes_and_stops_between_rows(tmp_path: Path, monkeypatch
     values = nothing_known(responses)
     first = a_pass(a_store(tmp_path), responses, model)
     model.after = lambda: setattr(first.stop, "reason", "asked to") if len(model.rows) == 2 else None
-    missing = responses.missing(values, fits)
     with pytest.raises(Stopped, match="asked to"):
-        first.run(missing, values)
+        first.run(missing_rows(responses, values, ROWS), values)
     assert len(parts_of(a_store(tmp_path).folder)) == 2
     known = a_store(tmp_path).lookup(responses.keys)
     n_missing = int(np.isnan(known).sum())
     assert 0 < n_missing < len(known)
     again = Lengths()
-    a_pass(a_store(tmp_path), responses, again).run(responses.missing(known, fits), known)
+    a_pass(a_store(tmp_path), responses, again).run(missing_rows(responses, known, ROWS), known)
     assert sum(len(batch.tokens) for batch in again.rows) == n_missing
     assert not np.isnan(known).any()
 
@@ -153,7 +177,7 @@ def test_between_two_parts_nothing_is_written(tmp_path: Path) -> None:
     responses, model = Responses.of(groups_of(*[[5, 3]] * 6)), Lengths()
     values = nothing_known(responses)
     model.after = lambda: assert_none(a_store(tmp_path))
-    a_pass(a_store(tmp_path), responses, model).run(responses.missing(values, fits), values)
+    a_pass(a_store(tmp_path), responses, model).run(missing_rows(responses, values, ROWS), values)
     assert len(model.rows) > 2 and len(parts_of(a_store(tmp_path).folder)) == 1
 
 
@@ -168,6 +192,7 @@ def test_what_is_not_finite_names_the_row_and_is_not_kept(tmp_path: Path) -> Non
 
     responses = Responses.of(groups_of([5, 3], [2, 4]))
     values = nothing_known(responses)
+    rows = missing_rows(responses, values, limits("packed", 100))
     with pytest.raises(ModelError, match=r"a\.jsonl:1 is not finite"):
-        a_pass(a_store(tmp_path), responses, Broken(), 100).run(responses.missing(values, fits), values)
+        a_pass(a_store(tmp_path), responses, Broken(), 100).run(rows, values)
     assert int(np.isfinite(a_store(tmp_path).lookup(responses.keys)).sum()) == 3

@@ -2,13 +2,13 @@
 backward."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
+from dpo.distributed.applied_steps import AppliedSteps
 from dpo.distributed.engine import Stepped, trained
 from dpo.distributed.gradient_sums import GradientSums
 from dpo.distributed.loss_scale import LossScale
@@ -16,9 +16,11 @@ from dpo.distributed.world import World
 from dpo.optim import MOMENTS, adamw, parameter_groups, read_moments, set_moments
 
 
-class PlainEngine:
+class PlainEngine(AppliedSteps):
     """Computes in the model's own type; with bf16 or fp16 the optimizer works on float32 masters of the weights, and
     gradients of all micro-batches add up in float32."""
+
+    _scale: LossScale | None
 
     def __init__(self, scorer: nn.Module, optim: OptimConfig, world: World):
         self.scorer, self.world, self.max_grad_norm = scorer, world, optim.max_grad_norm
@@ -28,7 +30,6 @@ class PlainEngine:
         self._sums = GradientSums(weights, masters, world) if world.size > 1 else None
         self.optimizer = adamw(parameter_groups(self._masters, optim.weight_decay), optim)
         self._scale = LossScale(world.device.type) if world.precision == "fp16" else None
-        self.applied = 0
 
     def forward(self, batch: Batch) -> Tensor:
         return self.scorer(batch)
@@ -86,14 +87,6 @@ class PlainEngine:
 
     def finish_loading(self) -> None:
         """Every `load_state` has done so for its parameter."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"applied": self.applied, "loss_scale": self._scale.state_dict() if self._scale else None}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.applied = state["applied"]
-        if self._scale:
-            self._scale.load_state_dict(state["loss_scale"])
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.dtype == torch.float32:

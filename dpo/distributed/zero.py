@@ -1,7 +1,6 @@
 """The engine over DeepSpeed: ZeRO 1, 2 and 3 (Rajbhandari et al. 2020, arXiv:1910.02054), set up by accelerate."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from deepspeed.utils import (
     safe_get_full_fp32_param,
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from dpo.config.schema import OptimConfig
 from dpo.data.batch import Batch
+from dpo.distributed.applied_steps import AppliedSteps
 from dpo.distributed.engine import Stepped, trained
 from dpo.distributed.loss_scale import DeepSpeedLossScale
 from dpo.distributed.placement import overwrite
@@ -21,7 +21,7 @@ from dpo.distributed.zero_moments import FlatMoments
 from dpo.optim import MOMENTS, adamw, parameter_groups
 
 
-class ZeroEngine:
+class ZeroEngine(AppliedSteps):
     """Shards optimizer state (1), gradients too (2), weights too (3)."""
 
     def __init__(self, scorer: nn.Module, optim: OptimConfig, world: World):
@@ -33,7 +33,6 @@ class ZeroEngine:
         self._moments = FlatMoments(self.engine.optimizer, optim.kind == "adamw_8bit")
         fp16 = world.precision == "fp16"
         self._scale = DeepSpeedLossScale(self.engine.optimizer.loss_scaler) if fp16 else None
-        self.applied = 0
 
     def forward(self, batch: Batch) -> Tensor:
         return self.engine(batch)
@@ -75,14 +74,6 @@ class ZeroEngine:
 
     def finish_loading(self) -> None:
         self._moments.finish_loading()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"applied": self.applied, "loss_scale": self._scale.state_dict() if self._scale else None}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.applied = state["applied"]
-        if self._scale:
-            self._scale.load_state_dict(state["loss_scale"])
 
 
 def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from dpo import cli
 from dpo.config.checks import check
 from dpo.config.compose import as_yaml, compose_run
+from dpo.config.schema import RunConfig
 from dpo.errors import ConfigError
 from dpo.records import RunFolder, write_status
-from dpo.redact import Secrets, hide_on_screen
+from dpo.redact import Secrets, hide_on_screen, redact
 
 pytestmark = pytest.mark.unit
 
@@ -141,3 +143,27 @@ def test_addresses_and_headers(text: str, hidden: str) -> None:
 )
 def test_names_that_only_look_like_keys(text: str) -> None:
     assert Secrets({}).hide(text) == text
+
+
+def test_secrets_are_hidden_and_settings_are_not() -> None:
+    environment = {"HF_TOKEN": "plainvalue1", "MY_API_KEY": "short", "HOME": "/home/someone"}
+    config = {
+        "model": {"path": "m", "eos_token": "</s>", "hf_token": "abc", "api-key": None, "trust_remote_code": False},
+        "optim": {"micro_batch_tokens": 8192, "lr": 1e-5},
+        "eval": {"max_new_tokens": 128},
+        "data": {"path": "s3://user:pa55@host/x", "list": ["is plainvalue1 here", "short", "hf_" + "a" * 30]},
+        "password": 12345,
+    }
+    assert redact(config, environment) == {
+        "model": {"path": "m", "eos_token": "</s>", "hf_token": "***", "api-key": None, "trust_remote_code": False},
+        "optim": {"micro_batch_tokens": 8192, "lr": 1e-5},
+        "eval": {"max_new_tokens": 128},
+        "data": {"path": "s3://user:***@host/x", "list": ["is *** here", "short", "***"]},
+        "password": "***",
+    }
+
+
+def test_no_default_setting_is_taken_for_a_secret() -> None:
+    config = asdict(RunConfig())
+    config["model"]["eos_token"] = "<|end|>"
+    assert redact(config, {}) == config

@@ -65,8 +65,9 @@ def _ratios(axes: Axes, found: list[dict[str, Any]], key: str, title: str) -> No
     axes.axvline(1, color=INK, linewidth=1, linestyle=":")
     axes.set_xlim(0, 1.18 * max(*values, 1.0))
     for i, value in enumerate(values):
+        style: dict[str, Any] = {"va": "center", "fontsize": 9, "color": INK}
         over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        axes.text(value, i, f" {value:.2f}x", va="center", fontsize=9, color=INK, bbox=over_the_line)
+        axes.annotate(f"{value:.2f}x", (value, i), (4, 0), textcoords="offset points", bbox=over_the_line, **style)
     _plain(axes, title)
 
 

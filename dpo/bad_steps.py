@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dpo.data.batch import Batch
 from dpo.disk import explain
 from dpo.distributed.engine import Engine, Stepped
 from dpo.distributed.world import World
 from dpo.errors import BadNumbersError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.metrics import StepStats
 from dpo.records import append_lines
-from dpo.step import Reference, pair_logps
+from dpo.step import Reference, look
 
 log = logging.getLogger(__name__)
 
@@ -70,21 +68,16 @@ class BadSteps:
             "with the weights of the newest checkpoint, guard.max_bad_steps=null with the present ones."
         )
 
-    @torch.no_grad()
     def _pairs(self, batch: Batch) -> list[dict[str, Any]]:
         """What every pair of the batch gives; of a pair whose chosen answer alone is learnt, that."""
-        expected = self.reference.logps(batch)
-        logps = pair_logps(batch, self.engine.forward(batch), expected)
+        logps = look(self.engine, self.reference, batch)
         if not logps.real:
             return []
-        losses, _ = self.loss.value_and_slope(logps)
-        answers = logps.pairs if len(logps.pairs) else torch.arange(len(losses), device=losses.device)[:, None]
-        if self.loss.kind.per != "pair":  # then the losses are those of the answers
-            losses = losses[answers].sum(1)
-        columns = {"loss": losses.tolist()}
+        losses = self.loss.per_pair(logps)
+        columns = {} if losses is None else {"loss": losses.tolist()}
         for who, values in (("policy", logps.policy), ("reference", logps.reference)):
             if values is not None:
-                columns |= {f"{who}_{SIDES[i]}": values[side].tolist() for i, side in enumerate(answers.T)}
+                columns |= {f"{who}_{SIDES[i]}": values[side].tolist() for i, side in enumerate(logps.answers.T)}
         return [{"id": pair, **{key: c[i] for key, c in columns.items()}} for i, pair in enumerate(batch.pair_ids)]
 
 

@@ -1,19 +1,20 @@
 """The data side of a run: tokenizer and template, then the pairs read, checked and tokenized."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.schema import ModelConfig, RunConfig
 from dpo.data.batch import PromptGroup
 from dpo.data.group import chosen_alone, group_pairs
+from dpo.data.mismatched import mismatched
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
 from dpo.data.template import ChatTemplate, choose_template
 from dpo.data.tokenize import render_marked
 from dpo.errors import DataError, ModelError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.memory import lasting_objects
 from dpo.model.limits import token_limits
 from dpo.model.source import ModelSource
@@ -40,6 +41,14 @@ class Groups:
     train: list[PromptGroup]
     held_out: list[PromptGroup]
     supplied: bool  # whether rows bring reference log-probabilities of their own
+    # For losses that ask for it: the prompt of every group with the answers of another one.
+    train_mismatched: list[PromptGroup] = field(default_factory=list)
+    held_out_mismatched: list[PromptGroup] = field(default_factory=list)
+
+    @property
+    def everything(self) -> list[PromptGroup]:
+        """All whose responses need a reference."""
+        return [*self.train, *self.held_out, *self.train_mismatched, *self.held_out_mismatched]
 
 
 def build_text(config: ModelConfig, source: ModelSource) -> Text:
@@ -84,9 +93,10 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
     """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
 
     Raises:
-        DataError: rows bring reference log-probabilities that contradict each other or reference=.
+        DataError: rows bring reference log-probabilities that contradict each other or reference=, or lack the margin
+            or the other prompt that the loss needs.
     """
-    together = config.data.group_by_prompt and loss.kind.per == "pair"
+    together = config.data.group_by_prompt and loss.compares
     most = config.optim.global_batch_size if together else 1
 
     def group(pairs: list[TokenizedPair]) -> list[PromptGroup]:
@@ -101,7 +111,23 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
             f"reference={config.reference.kind} computes them in every step: use reference=cached, or "
             "data.reference_logps=ignore"
         )
-    return Groups(train=train, held_out=held_out, supplied=own is not None)
+    if loss.needs_margin:
+        _require_margins([*train, *held_out])
+    found = Groups(train=train, held_out=held_out, supplied=own is not None)
+    if loss.needs_mismatched:
+        with lasting_objects():
+            found.train_mismatched, found.held_out_mismatched = mismatched(train), mismatched(held_out)
+    return found
+
+
+def _require_margins(groups: list[PromptGroup]) -> None:
+    lacking = [group.sources[0] for group in groups if group.margins is None]
+    if lacking:
+        raise DataError(
+            f"{lacking[0]} has no `margin`, nor have {len(lacking) - 1} other prompts, but loss=odpo asks for a reward "
+            "margin as large as that of the row: add the column (how much better the chosen answer is), or use another "
+            "loss, such as loss=sigmoid"
+        )
 
 
 def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:

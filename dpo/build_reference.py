@@ -90,7 +90,7 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world
     """
     if config.reference.kind != "cached":
         return
-    everything = [*groups.train, *groups.held_out]
+    everything = groups.everything
     own = [group for group in everything if group.reference is not None]
     spots = supplied.choose_spots(own, config.reference.spot_check)
     checked = supplied.without_values(spots)

@@ -5,73 +5,96 @@ import math
 import torch
 from torch import Tensor
 
-from dpo.data.batch import Batch, PairLogps
-from dpo.loss import Loss, rewards
+from dpo.data.batch import Counts, PairLogps
+from dpo.losses.loss import Loss
 
 # |chosen reward - rejected reward| under this is a tie and counts one half: float32 sums over different rows differ
 # by about 1e-6, and before the first step every margin is such a rounding.
 TIE = 1e-5
 
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+BASELINE = "rewards/baseline"
 LOGPS = ("logps/chosen", "logps/rejected")
-COUNTS = ("units", "compared", "pairs", "tokens")
-NAMES = ("loss", *REWARDS, *LOGPS, *COUNTS)
+DRIFT = "kl/chosen"
+PER_PAIR = (*REWARDS, BASELINE, *LOGPS, DRIFT)
+COUNTS = ("compared", "pairs", "tokens")
 
 
 class StepStats:
-    """Running sums, one per entry of NAMES: the losses, the metrics of every pair, and what they are divided by.
+    """Running sums: the losses of every term and their units, the metrics of every pair, and what those are divided by.
 
-    units: what the loss counts (pairs or answer tokens); compared: pairs with both responses computed; pairs: pairs
-    of the data; tokens: prompts once, responses each, no padding.
+    compared: pairs with both responses computed; pairs: pairs of the data; tokens: prompts once, responses each, no
+    padding.
     """
 
-    __slots__ = ("sums",)
+    __slots__ = ("loss", "names", "sums")
 
-    def __init__(self, device: torch.device | str = "cpu", sums: Tensor | None = None):
-        self.sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device) if sums is None else sums
+    def __init__(self, loss: Loss, device: torch.device | str = "cpu", sums: Tensor | None = None):
+        self.loss = loss
+        terms = [term.name for term in loss.terms]
+        self.names = (
+            *(f"loss/{term}" for term in terms),
+            *PER_PAIR,
+            *(f"units/{term}" for term in terms),
+            *COUNTS,
+        )
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device) if sums is None else sums
 
-    def add(self, batch: Batch, logps: PairLogps, losses: Tensor, loss: Loss) -> None:
-        """Add a micro-batch. Stays on the device: nothing here waits for it."""
+    def add(self, counts: Counts, logps: PairLogps, values: list[Tensor]) -> None:
+        """Add a micro-batch; `values`: per term the losses of its units. Stays on the device: nothing here waits."""
         if not logps.real:
             return
-        columns = {"loss": losses, **_pair_columns(logps, loss)}
-        counts = {
-            "units": loss.denominator(batch.n_pairs, batch.n_response_tokens),
-            "compared": len(logps.pairs),
-            "pairs": batch.n_pairs,
-            "tokens": batch.n_tokens,
-        }
+        n_terms = len(values)
+        columns = self._pair_columns(logps)
         zero = self.sums.new_zeros(())
-        sums = [columns[n].sum(dtype=torch.float64) if n in columns else zero for n in NAMES[: -len(COUNTS)]]
-        self.sums[: -len(COUNTS)] += torch.stack(sums)
-        self.sums[-len(COUNTS) :] += torch.tensor([counts[n] for n in COUNTS], dtype=torch.float64).to(
+        losses = [value.sum(dtype=torch.float64) for value in values]
+        metrics = [columns[name].sum(dtype=torch.float64) if name in columns else zero for name in PER_PAIR]
+        self.sums[: n_terms + len(PER_PAIR)] += torch.stack([*losses, *metrics])
+        known = [*self.loss.units(counts), len(logps.pairs), counts.pairs, counts.tokens]
+        self.sums[n_terms + len(PER_PAIR) :] += torch.tensor(known, dtype=torch.float64).to(
             self.sums.device, non_blocking=True
         )
 
     def counts(self) -> dict[str, float]:
-        """The divisors. Waits for the device."""
+        """The divisors of metrics. Waits for the device."""
         return dict(zip(COUNTS, self.sums[-len(COUNTS) :].tolist(), strict=True))
 
-    def record(self, loss: Loss) -> dict[str, float]:
+    def record(self) -> dict[str, float]:
         """Means per unit of loss and per pair; what a loss does not define is left out. Without any unit the loss is
         NaN: 0.0 would look perfect. Waits for the device."""
-        values = dict(zip(NAMES, self.sums.tolist(), strict=True))
-        means = {"loss": values["loss"] / values["units"] if values["units"] else math.nan}
-        if values["compared"]:
-            names = (*REWARDS, *LOGPS) if loss.kind.needs_reference else LOGPS
-            means |= {name: values[name] / values["compared"] for name in names}
+        sums = dict(zip(self.names, self.sums.tolist(), strict=True))
+        means = self._losses(sums)
+        if sums["compared"]:
+            means |= {name: sums[name] / sums["compared"] for name in self._defined()}
         return means
 
+    def _losses(self, sums: dict[str, float]) -> dict[str, float]:
+        """The weighted sum of the terms and, where there are several, each without its weight."""
+        terms = self.loss.terms
+        units = {term.name: sums[f"units/{term.name}"] for term in terms}
+        means = {name: sums[f"loss/{name}"] / count if count else math.nan for name, count in units.items()}
+        total = sum(term.weight * means[term.name] for term in terms)
+        return {"loss": total} | ({f"loss/{name}": mean for name, mean in means.items()} if len(terms) > 1 else {})
 
-def _pair_columns(logps: PairLogps, loss: Loss) -> dict[str, Tensor]:
-    if not len(logps.pairs):
-        return {}
-    columns = dict(zip(LOGPS, logps.sides(logps.policy), strict=True))
-    if logps.reference is not None and loss.beta is not None:
-        chosen, rejected = rewards(logps, loss.beta)
-        margins = chosen - rejected
-        columns |= dict(zip(REWARDS, (chosen, rejected, margins, accuracies(margins)), strict=True))
-    return columns
+    def _defined(self) -> list[str]:
+        found = [*REWARDS] if self.loss.has_rewards else []
+        found += [BASELINE] if self.loss.has_baseline else []
+        return [*found, *LOGPS, *([DRIFT] if self.loss.needs_reference else [])]
+
+    def _pair_columns(self, logps: PairLogps) -> dict[str, Tensor]:
+        if not len(logps.pairs):
+            return {}
+        columns = dict(zip(LOGPS, logps.sides(logps.policy), strict=True))
+        if self.loss.has_rewards:
+            chosen, rejected = self.loss.rewards(logps)
+            margins = chosen - rejected
+            columns |= dict(zip(REWARDS, (chosen, rejected, margins, accuracies(margins)), strict=True))
+        if logps.reference is not None:
+            columns[DRIFT] = logps.sides(logps.policy - logps.reference)[0]
+        if self.loss.has_baseline:
+            baseline = torch.as_tensor(self.loss.baseline(logps), dtype=logps.policy.dtype, device=logps.policy.device)
+            columns[BASELINE] = baseline.expand(len(logps.pairs))
+        return columns
 
 
 def accuracies(margins: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import Trained, export
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model.source import ModelSource
 from dpo.model_card import model_card
 from dpo.preempt import Stopped, StopRequest
@@ -172,10 +172,16 @@ class Run:
         if moving:
             engine = FollowedEngine(engine, moving)
         loader = Loader(
-            plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
+            plan=plan,
+            micro=micro,
+            worker=world.data_rank,
+            pin=world.device.type == "cuda",
+            total_steps=total_steps,
+            mismatched=groups.train_mismatched,
         )
         held_out = HeldOut(
             groups=groups.held_out,
+            mismatched=groups.held_out_mismatched,
             micro=micro,
             engine=engine,
             reference=reference,

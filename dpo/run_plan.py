@@ -11,7 +11,7 @@ from dpo.data.plan import DataPlan
 from dpo.data.plan_table import plan_table
 from dpo.data.rows import MicroBatches
 from dpo.errors import ConfigError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model.load import without_weights
 from dpo.model.scorer import choose_layout
 from dpo.model.source import ModelSource

@@ -7,15 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_loss import knob_problems, term_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
 from dpo.config.derive import CACHE
+from dpo.config.fields import range_problem
 from dpo.config.keys import keys_in_settings
 from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
-from dpo.loss import LOSSES
+from dpo.losses.loss import Loss
 
 FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
 
@@ -27,9 +29,9 @@ def check(config: RunConfig) -> None:
     problems = [
         *_ranges(config),
         *_model_and_data(config),
-        *reference_problems(config),
+        *_loss(config),
         *_zero(config),
-        *_checkpoint(config),
+        *_deadline(config),
         *_revisions(config),
         *_deterministic(config),
         *_guard(config),
@@ -65,22 +67,9 @@ def _ranges(section: Any, prefix: str = "") -> list[str]:
         key, value = f"{prefix}{f.name}", getattr(section, f.name)
         if is_dataclass(value):
             problems += _ranges(value, f"{key}.")
-        elif value is not None and (problem := _range_problem(value, f.metadata)):
+        elif value is not None and (problem := range_problem(value, f.metadata)):
             problems.append(f"{key}={value}: {problem}")
     return problems
-
-
-def _range_problem(value: Any, rule: Any) -> str | None:
-    if "choices" in rule and value not in rule["choices"]:
-        return f"must be one of {', '.join(rule['choices'])}"
-    low, high, above = rule.get("low"), rule.get("high"), rule.get("above")
-    if low is not None and value < low:
-        return f"must be at least {low}"
-    if high is not None and value > high:
-        return f"must be at most {high}"
-    if above is not None and value <= above:
-        return f"must be greater than {above}"
-    return None
 
 
 def _model_and_data(config: RunConfig) -> list[str]:
@@ -147,21 +136,29 @@ def _zero(config: RunConfig) -> list[str]:
     return problems
 
 
-def _checkpoint(config: RunConfig) -> list[str]:
-    deadline, problems = config.checkpoint.deadline, _best(config)
+def _deadline(config: RunConfig) -> list[str]:
+    deadline = config.checkpoint.deadline
     try:
         seconds_left(deadline, datetime.now().astimezone(), os.environ)
     except ValueError as error:
-        problems.append(f"checkpoint.deadline={deadline}: {error}")
-    return problems
+        return [f"checkpoint.deadline={deadline}: {error}"]
+    return []
 
 
-def _best(config: RunConfig) -> list[str]:
+def _loss(config: RunConfig) -> list[str]:
+    """The loss, and what depends on which one it is."""
+    if problems := term_problems(config.loss):
+        return problems
+    loss = Loss(config.loss)
+    return [*knob_problems(config.loss), *reference_problems(config, loss.needs_reference), *_best(config, loss)]
+
+
+def _best(config: RunConfig, loss: Loss) -> list[str]:
     best = config.checkpoint.best
     if best in (None, "loss"):  # the default, without effect where nothing is held out
         return []
     problems = []
-    if not LOSSES[config.loss.name].needs_reference:
+    if not loss.has_rewards:
         problems.append(f"checkpoint.best={best}: loss={config.loss.name} has no rewards: checkpoint.best=loss")
     if not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
         problems.append(

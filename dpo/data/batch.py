@@ -5,7 +5,7 @@ Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pai
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class PromptGroup:
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
+    margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
@@ -40,6 +41,11 @@ class PromptGroup:
     @property
     def response_tokens(self) -> int:
         return sum(len(r) for r in self.responses)
+
+    @property
+    def chosen_tokens(self) -> int:
+        """Of the chosen response of every pair, or of all responses where nothing is compared."""
+        return sum(len(self.responses[c]) for c, _ in self.pairs) if self.pairs else self.response_tokens
 
     @property
     def row_tokens(self) -> int:
@@ -77,6 +83,16 @@ class Segments:
 
 
 @dataclass(kw_only=True, slots=True)
+class Counts:
+    """What losses and metrics are divided by: of a micro-batch, or of a step over all workers."""
+
+    pairs: int
+    response_tokens: int  # scored
+    chosen_tokens: int  # those of chosen responses, once per pair
+    tokens: int  # prompts once, responses each, no padding
+
+
+@dataclass(kw_only=True, slots=True)
 class Batch:
     """One micro-batch of one worker, in either layout.
 
@@ -95,11 +111,22 @@ class Batch:
     response: Tensor  # [S] int64, index of the response in 0..R-1
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
+    margins: Tensor | None = None  # [P] float32, where the groups carry them
     n_response_tokens: int  # scored tokens, in all slices
+    n_chosen_tokens: int  # those of chosen responses, once per pair
     reference: Tensor | None = None  # [R] float32, log-probabilities under the reference where the groups carry them
     n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
     n_tokens: int  # tokens of prompts (once each) and responses, no padding
     pair_ids: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(
+            pairs=self.n_pairs,
+            response_tokens=self.n_response_tokens,
+            chosen_tokens=self.n_chosen_tokens,
+            tokens=self.n_tokens,
+        )
 
     def to(self, device: torch.device) -> "Batch":
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -125,8 +152,38 @@ class PairLogps:
     reference: Tensor | None  # [R]; None for losses without a reference
     tokens: Tensor  # [R] float32, scored tokens
     pairs: Tensor  # [P, 2] int64
+    margins: Tensor | None = None  # [P], the data's own; None where not every pair has one
+    baseline: Tensor | float = 0.0  # [] what kto and bco measure log-ratios or rewards from
     real: bool = True  # False for a filler, whose responses count nowhere
 
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The entries of `values` [R] for the chosen and for the rejected response of every pair: two [P]."""
         return values[self.pairs[:, 0]], values[self.pairs[:, 1]]
+
+    @property
+    def answers(self) -> Tensor:
+        """[pairs that the batch stands for, 2 or 1] int64: the responses of each; 1 where nothing is compared."""
+        return self.pairs if len(self.pairs) else torch.arange(len(self.policy), device=self.pairs.device)[:, None]
+
+    def to(self, device: torch.device | str) -> "PairLogps":
+        return _map_tensors(self, lambda tensor: tensor.to(device))
+
+    def widened(self) -> "PairLogps":
+        """In float64: losses subtract numbers of hundreds that are nearly equal."""
+        return _map_tensors(self, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
+def join(parts: list[PairLogps]) -> PairLogps:
+    """All of them as one, in their order, without fillers."""
+    real = [part for part in parts if part.real]
+    starts = [0, *accumulate(len(part.policy) for part in real)]
+    references = [part.reference for part in real if part.reference is not None]
+    margins = [part.margins for part in real if part.margins is not None]
+    return PairLogps(
+        policy=torch.cat([part.policy for part in real]),
+        reference=torch.cat(references) if len(references) == len(real) else None,
+        tokens=torch.cat([part.tokens for part in real]),
+        pairs=torch.cat([part.pairs + start for part, start in zip(real, starts, strict=False)]),
+        margins=torch.cat(margins) if len(margins) == len(real) else None,
+        baseline=real[0].baseline,
+    )

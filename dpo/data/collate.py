@@ -71,13 +71,16 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     pairs = [(first[g] + c, first[g] + r) for g, group in enumerate(groups) for c, r in group.pairs]
     lengths = torch.tensor([len(response) for response in responses])
     reference = [value for group in groups for value in group.reference or ()]
+    margins = [value for group in groups for value in group.margins or ()]
     return {
+        "margins": torch.tensor(margins) if len(margins) == len(pairs) else None,
         "reference": torch.tensor(reference) if len(reference) == len(responses) else None,
         "targets": torch.tensor([token for response in responses for token in response]),
         "response": torch.repeat_interleave(torch.arange(len(responses)), lengths),
         "tokens": lengths.float(),
         "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
         "n_response_tokens": sum(group.response_tokens for group in groups),
+        "n_chosen_tokens": sum(group.chosen_tokens for group in groups),
         "n_pairs": sum(group.n_pairs for group in groups),
         "n_tokens": sum(len(g.prompt_ids) + g.response_tokens for g in groups if g.n_pairs),
         "pair_ids": [i for group in groups for i in group.pair_ids],

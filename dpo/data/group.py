@@ -70,7 +70,14 @@ def _group(members: list[TokenizedPair]) -> PromptGroup:
         pair_ids=[pair.id for pair in members],
         sources=[pair.source for pair in members],
         reference=_supplied(members, pairs),
+        margins=_margins(members),
     )
+
+
+def _margins(members: list[TokenizedPair]) -> list[float] | None:
+    """Of every pair, when every row brings one; else None."""
+    margins = [pair.margin for pair in members if pair.margin is not None]
+    return margins if len(margins) == len(members) else None
 
 
 def _supplied(members: list[TokenizedPair], pairs: list[tuple[int, int]]) -> list[float] | None:
@@ -106,4 +113,5 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
         pair_ids=[group.pair_ids[i] for i in pairs],
         sources=[group.sources[i] for i in pairs],
         reference=group.reference and [group.reference[r] for r in kept],
+        margins=group.margins and [group.margins[i] for i in pairs],
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpo.data.batch import PromptGroup
+from dpo.data.batch import Counts, PromptGroup
 
 
 @dataclass(kw_only=True, slots=True)
@@ -19,8 +19,18 @@ class StepPlan:
     groups: list[int]  # in data order
     n_pairs: int  # over all workers
     n_response_tokens: int  # over all workers
+    n_chosen_tokens: int  # over all workers; those of chosen responses, once per pair
     n_tokens: int  # prompts once, responses each, over all workers
     digest: str  # 8 hexadecimal digits that name the pairs of the step and their order
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(
+            pairs=self.n_pairs,
+            response_tokens=self.n_response_tokens,
+            chosen_tokens=self.n_chosen_tokens,
+            tokens=self.n_tokens,
+        )
 
 
 class DataPlan:
@@ -54,6 +64,7 @@ class DataPlan:
             groups=chosen,
             n_pairs=sum(self.groups[g].n_pairs for g in chosen),
             n_response_tokens=sum(self.groups[g].response_tokens for g in chosen),
+            n_chosen_tokens=sum(self.groups[g].chosen_tokens for g in chosen),
             n_tokens=sum(len(self.groups[g].prompt_ids) + self.groups[g].response_tokens for g in chosen),
             digest=hashlib.sha256(ids.encode()).hexdigest()[:8],
         )

@@ -1,22 +1,27 @@
 """The loss and its metrics over the whole held-out set, exact over all workers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dpo.data.batch import PromptGroup
+from torch import Tensor
+
+from dpo.data.batch import Batch, PromptGroup
 from dpo.data.rows import MicroBatches, spread_groups
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.metrics import StepStats
 from dpo.preempt import StopRequest
-from dpo.step import Reference, measure
+from dpo.step import Reference, divergence, look, step_shares
 
 
 @dataclass(kw_only=True, slots=True)
 class HeldOut:
-    """Every held-out pair counts once, however many workers and micro-batches share the work."""
+    """Every held-out pair counts once, however many workers and micro-batches share the work. For losses that rank or
+    estimate over a step, the whole set is one."""
 
     groups: list[PromptGroup]
+    mismatched: list[PromptGroup]  # prompts with the answers to other prompts, for losses that ask for them
     micro: MicroBatches
     engine: Engine
     reference: Reference
@@ -32,13 +37,24 @@ class HeldOut:
         """
         if not self.groups:
             return {}
-        stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for i, row in enumerate(spread_groups(self.groups, self.micro)[self.world.data_rank]):
+        baseline: Tensor | float = 0.0
+        if self.loss.needs_mismatched:
+            baseline = divergence(self.engine, self.reference, self._batches(self.mismatched), self.world)
+        counts, seen = [], []
+        for batch in self._batches(self.groups):
+            counts.append(batch.counts)
+            seen.append(look(self.engine, self.reference, batch, baseline))
+        self.engine.scorer.train()
+        shares = step_shares(seen, self.loss, self.world, learning=False)
+        stats = StepStats(self.loss, self.world.device)
+        for i, logps in enumerate(seen):
+            stats.add(counts[i], logps, self.loss.values(logps, shares[i] if shares else None))
+        self.world.data_sum(stats.sums)
+        return stats.record()
+
+    def _batches(self, groups: list[PromptGroup]) -> Iterator[Batch]:
+        for i, row in enumerate(spread_groups(groups, self.micro)[self.world.data_rank]):
             self.world.watchdog.moved(f"held-out row {i + 1}", limited=i > 0)
             self.stop.check()
-            batch = self.micro.collate(row).to(self.world.device)
-            measure(self.engine, self.reference, batch, self.loss, stats)
-        self.engine.scorer.train()
-        self.world.data_sum(stats.sums)
-        return stats.record(self.loss)
+            yield self.micro.collate(row).to(self.world.device)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from dpo.loss import Loss
 
 from dpo.config.schema import SigmoidLossConfig
 from dpo.data.batch import PairLogps
-from dpo.loss import Loss
 
 FILE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "loss_cases.json"
 pytestmark = [

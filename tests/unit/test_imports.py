@@ -33,7 +33,7 @@ LAYERS = [
     ],
     ["dpo.step", "dpo.window"],
     ["dpo.model", "dpo.metrics"],
-    ["dpo.distributed", "dpo.loss"],
+    ["dpo.distributed", "dpo.losses"],
     ["dpo.optim", "dpo.data.prepare", "dpo.progressed"],
     ["dpo.optim_8bit"],
     ["dpo.demo"],
@@ -54,6 +54,8 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.redact", "dpo.wandb_file"],
     ["dpo.config.schema", "dpo.errors"],
+    ["dpo.config.losses"],
+    ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
@@ -80,7 +82,7 @@ OWNERS = {
     "tqdm": ["dpo.progress"],
 }
 # The values and the mathematics: they know neither launcher nor workers, directly or through others of the package.
-PURE = ["dpo.data", "dpo.loss", "dpo.metrics"]
+PURE = ["dpo.data", "dpo.losses", "dpo.metrics"]
 
 # Everybody else receives a section. The trainer is to lose it.
 SEE_RUN_CONFIG = [

@@ -5,12 +5,12 @@ from decimal import Decimal, getcontext
 
 import pytest
 import torch
+from dpo.loss import LOSSES, Loss, rewards
 from torch import Tensor
 
 from dpo.config.schema import SftLossConfig, SigmoidLossConfig
 from dpo.data.batch import PairLogps, PromptGroup
 from dpo.data.collate import collate
-from dpo.loss import LOSSES, Loss, rewards
 from dpo.metrics import TIE, StepStats, accuracies
 
 pytestmark = pytest.mark.unit

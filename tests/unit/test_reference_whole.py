@@ -24,7 +24,7 @@ from dpo.data.group import group_pairs, split_group
 from dpo.data.pair import TokenizedPair
 from dpo.data.tokenize import TokenLimits, fit
 from dpo.errors import DataError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model import attention
 from dpo.model.source import policy_source
 from dpo.model.tiny import build_tiny_model

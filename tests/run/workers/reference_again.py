@@ -18,7 +18,7 @@ from dpo.config.compose import compose_run
 from dpo.config.derive import derive
 from dpo.distributed import launcher
 from dpo.log import setup_logging
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.preempt import StopRequest
 from dpo.start import start
 

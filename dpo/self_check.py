@@ -15,9 +15,9 @@ from dpo.model.reference import CachedReference
 from dpo.model.scorer import Scorer, own_logps
 from dpo.step import Reference, look, step_shares
 
-# |first loss - closed form|, relative where that is above one. The same weights in the same type through the same kernels
-# give zero; with model.compile only the policy is compiled under DeepSpeed (1e-6 off in the demo), and half precision
-# leaves room for kernels that are not deterministic.
+# |first loss - closed form|, relative where that is above one. The same weights in the same type through the same
+# kernels give zero; with model.compile only the policy is compiled under DeepSpeed (1e-6 off in the demo), and half
+# precision leaves room for kernels that are not deterministic.
 FIRST_LOSS = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}
 # Mean difference per token between our log-probabilities and those of the model's own forward: other kernels, other
 # order of summation. The same holds for kept reference values, computed in rows of other shapes: per token 1e-6 in

@@ -113,7 +113,7 @@ class Loss:
         """The loss of each pair that the batch stands for; None where a pair alone has none."""
         if self.scope == "step" or self.needs_mismatched:
             return None
-        total = torch.zeros(len(logps.answers), device=logps.policy.device)
+        total = torch.zeros(len(logps.answers), dtype=torch.float64, device=logps.policy.device)
         for term, values in zip(self.terms, self.values(logps), strict=True):
             of_answers = term.kind.per == "token" and (term.knobs.answers == "both" or not len(logps.pairs))
             total += term.weight * (values[logps.answers].sum(1) if of_answers else values)

@@ -1,7 +1,7 @@
 """One optimizer step: forward -> PairLogps -> loss and its derivative per log-probability -> backward -> apply.
 
-A loss whose scope is the step has a pass before that: the forward of all micro-batches without a gradient, the
-log-probabilities of all workers together, and from them what every micro-batch contributes.
+A loss whose scope is the step needs the log-probabilities of all workers before its first backward. With several
+micro-batches that takes a pass over them without a gradient before the other.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,6 +34,7 @@ class Work:
     """
 
     batches: Callable[[], Iterable[tuple[Batch, bool]]]
+    n_batches: int
     mismatched: Callable[[], Iterable[Batch]]  # prompts with answers to other prompts, for losses that ask for them
     counts: Counts  # over all workers
 
@@ -42,15 +43,16 @@ def train_step(engine: Engine, reference: Reference, work: Work, loss: Loss, wor
     """Accumulate the gradient of `sum over the global batch / units`; the caller applies it."""
     baseline = divergence(engine, reference, work.mismatched(), world) if loss.needs_mismatched else 0.0
     seen: list[PairLogps] = []
-    if loss.scope == "step":
+    if loss.scope == "step" and work.n_batches > 1:
         seen = [look(engine, reference, batch, baseline) for batch, _ in work.batches()]
-    shares = step_shares(seen, loss, world, learning=True)
+    shares = step_shares(seen, loss, world, learning=True) if seen else None
     stats = StepStats(loss, world.device)
     units = loss.units(work.counts)
     for i, (batch, last) in enumerate(work.batches()):
         expected = seen[i].reference if seen else reference.logps(batch)
         policy = engine.forward(batch)
         logps = pair_logps(batch, policy.detach(), expected, baseline)
+        shares = shares or step_shares([logps], loss, world, learning=True)
         values, slope = loss.value_and_slope(logps, units, shares[i] if shares else None)
         # A loss can be infinite where its slope is finite (log 0): this carries it into the gradient, and with the
         # gradient it reaches every worker. Adds zero otherwise.

@@ -114,8 +114,10 @@ class Trainer:
         self._report("its pairs")
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
+        self.loss.at(self.done.step / self.total_steps)
         work = Work(
             batches=lambda: self._on_device(prepared.batches, plan.step),
+            n_batches=len(prepared.batches),
             mismatched=lambda: (batch for batch, _ in self._on_device(prepared.mismatched, plan.step)),
             counts=plan.counts,
         )
@@ -157,6 +159,7 @@ class Trainer:
                 **means,
                 "grad_norm": stepped.grad_norm,
                 "learning_rate": self.window.lr,
+                **self.loss.betas,
                 "epoch": round(self.window.epoch, 6),
                 "pairs": self.done.pairs,
                 "tokens": self.done.tokens,
@@ -175,6 +178,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
+        self.loss.at(self.done.step / self.total_steps)
         record = self.held_out.measure()
         if self.done.step in (0, self.total_steps):
             self.world.watchdog.moved("answers to held-out prompts", limited=False)

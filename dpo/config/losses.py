@@ -19,7 +19,15 @@ class LossConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class SigmoidLossConfig(LossConfig):
+class BetaLossConfig(LossConfig):
+    """All but fine-tuning and sums: how much a reward counts."""
+
+    beta: float = number(0.1, above=0)
+    beta_final: float | None = number(None, above=0)  # at the end of the run, linearly from `beta`; null: constant
+
+
+@dataclass(kw_only=True, slots=True)
+class SigmoidLossConfig(BetaLossConfig):
     name: str = one_of("sigmoid", "sigmoid")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")  # strength of the pull to the reference
     label_smoothing: float = number(0.0, low=0, high=HALF, usual="0 to 0.3")  # probability that a label is flipped
@@ -29,20 +37,20 @@ class SigmoidLossConfig(LossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class RobustLossConfig(LossConfig):
+class RobustLossConfig(BetaLossConfig):
     name: str = one_of("robust", "robust")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
     label_smoothing: float = number(0.1, low=0, high=HALF, usual="0.1 to 0.4")  # share of labels that are flipped
 
 
 @dataclass(kw_only=True, slots=True)
-class HingeLossConfig(LossConfig):
+class HingeLossConfig(BetaLossConfig):
     name: str = one_of("hinge", "hinge")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")  # 1 / beta: the margin in nats that is enough
 
 
 @dataclass(kw_only=True, slots=True)
-class IpoLossConfig(LossConfig):
+class IpoLossConfig(BetaLossConfig):
     name: str = one_of("ipo", "ipo")
     beta: float = number(
         0.1, above=0, usual="0.01 to 1"
@@ -50,13 +58,13 @@ class IpoLossConfig(LossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class IpoSumLossConfig(LossConfig):
+class IpoSumLossConfig(BetaLossConfig):
     name: str = one_of("ipo_sum", "ipo_sum")
     beta: float = number(0.1, above=0, usual="0.01 to 1")  # the paper's tau; 1 / (2 beta): the margin in nats aimed at
 
 
 @dataclass(kw_only=True, slots=True)
-class ExoPairLossConfig(LossConfig):
+class ExoPairLossConfig(BetaLossConfig):
     name: str = one_of("exo_pair", "exo_pair")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
     # Probability that a label is flipped. Without any the divergence from the labels is infinite.
@@ -64,85 +72,85 @@ class ExoPairLossConfig(LossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class NcaPairLossConfig(LossConfig):
+class NcaPairLossConfig(BetaLossConfig):
     name: str = one_of("nca_pair", "nca_pair")
     beta: float = number(0.01, above=0, usual="0.0001 to 0.1")
 
 
 @dataclass(kw_only=True, slots=True)
-class BcoPairLossConfig(LossConfig):
+class BcoPairLossConfig(BetaLossConfig):
     name: str = one_of("bco_pair", "bco_pair")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
 
 
 @dataclass(kw_only=True, slots=True)
-class SppoHardLossConfig(LossConfig):
+class SppoHardLossConfig(BetaLossConfig):
     name: str = one_of("sppo_hard", "sppo_hard")
     beta: float = number(0.001, above=0, usual="0.001 to 0.1")  # 1 / (2 beta): nats that each answer is to move
 
 
 @dataclass(kw_only=True, slots=True)
-class ApoZeroLossConfig(LossConfig):
+class ApoZeroLossConfig(BetaLossConfig):
     name: str = one_of("apo_zero", "apo_zero")
     beta: float = number(0.1, above=0, usual="0.05 to 0.5")
 
 
 @dataclass(kw_only=True, slots=True)
-class ApoDownLossConfig(LossConfig):
+class ApoDownLossConfig(BetaLossConfig):
     name: str = one_of("apo_down", "apo_down")
     beta: float = number(0.1, above=0, usual="0.05 to 0.5")
 
 
 @dataclass(kw_only=True, slots=True)
-class DiscopopLossConfig(LossConfig):
+class DiscopopLossConfig(BetaLossConfig):
     name: str = one_of("discopop", "discopop")
     beta: float = number(0.05, above=0, usual="0.01 to 0.1")
     discopop_tau: float = number(0.05, above=0, usual="0.05")  # how sharply the two parts change over
 
 
 @dataclass(kw_only=True, slots=True)
-class SigmoidNormLossConfig(LossConfig):
+class SigmoidNormLossConfig(BetaLossConfig):
     name: str = one_of("sigmoid_norm", "sigmoid_norm")
     beta: float = number(5.0, above=0, usual="2 to 10")  # of ratios per token, hence larger than of sums
 
 
 @dataclass(kw_only=True, slots=True)
-class OdpoLossConfig(LossConfig):
+class OdpoLossConfig(BetaLossConfig):
     name: str = one_of("odpo", "odpo")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
     margin_scale: float = number(1.0, above=0, usual="0.1 to 1")  # from the data's unit of `margin` to that of rewards
 
 
 @dataclass(kw_only=True, slots=True)
-class RdpoLossConfig(LossConfig):
+class RdpoLossConfig(BetaLossConfig):
     name: str = one_of("rdpo", "rdpo")
     beta: float = number(0.1, above=0, usual="0.01 to 0.1")
     length_weight: float = number(0.01, low=0, usual="0.005 to 0.05")  # per token; the paper's alpha
 
 
 @dataclass(kw_only=True, slots=True)
-class DpopLossConfig(LossConfig):
+class DpopLossConfig(BetaLossConfig):
     name: str = one_of("dpop", "dpop")
     beta: float = number(0.1, above=0, usual="0.1 to 0.3")
     dpop_lambda: float = number(5.0, low=0, usual="5 to 500")  # against a chosen answer less likely than at the start
 
 
 @dataclass(kw_only=True, slots=True)
-class AotLossConfig(LossConfig):
+class AotLossConfig(BetaLossConfig):
     name: str = one_of("aot", "aot")
     beta: float = number(0.1, above=0, usual="0.01 to 0.1")
     label_smoothing: float = number(0.0, low=0, high=HALF, usual="0 to 0.3")
 
 
 @dataclass(kw_only=True, slots=True)
-class AotUnpairedLossConfig(LossConfig):
+class AotUnpairedLossConfig(BetaLossConfig):
     name: str = one_of("aot_unpaired", "aot_unpaired")
     beta: float = number(0.1, above=0, usual="0.01 to 0.1")
     label_smoothing: float = number(0.0, low=0, high=HALF, usual="0 to 0.3")
 
 
 @dataclass(kw_only=True, slots=True)
-class KtoLossConfig(LossConfig):
+class KtoLossConfig(BetaLossConfig):
     name: str = one_of("kto", "kto")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
     desirable_weight: float = number(1.0, above=0, usual="1 to 1.5")  # of the chosen answers
@@ -150,33 +158,33 @@ class KtoLossConfig(LossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class BcoLossConfig(LossConfig):
+class BcoLossConfig(BetaLossConfig):
     name: str = one_of("bco", "bco")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
 
 
 @dataclass(kw_only=True, slots=True)
-class SimpoLossConfig(LossConfig):
+class SimpoLossConfig(BetaLossConfig):
     name: str = one_of("simpo", "simpo")
     beta: float = number(2.0, above=0, usual="2 to 10")
     gamma: float = number(1.0, low=0, usual="0.25 to 5, 0.1 to 0.8 of beta")  # the reward margin aimed at
 
 
 @dataclass(kw_only=True, slots=True)
-class OrpoLossConfig(LossConfig):
+class OrpoLossConfig(BetaLossConfig):
     name: str = one_of("orpo", "orpo")
     beta: float = number(0.1, above=0, usual="0.1 to 1")  # weight of the odds ratio; the paper's lambda
 
 
 @dataclass(kw_only=True, slots=True)
-class CpoLossConfig(LossConfig):
+class CpoLossConfig(BetaLossConfig):
     name: str = one_of("cpo", "cpo")
     beta: float = number(0.1, above=0, usual="0.05 to 0.5")
     nll_weight: float = number(1.0, low=0, usual="0.1 to 1")  # of the chosen answer's likelihood
 
 
 @dataclass(kw_only=True, slots=True)
-class RpoLossConfig(LossConfig):
+class RpoLossConfig(BetaLossConfig):
     name: str = one_of("rpo", "rpo")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
     nll_weight: float = number(1.0, low=0, usual="0.005 to 2")  # of the chosen answer's likelihood; the paper's alpha

@@ -39,6 +39,17 @@ class Loss:
         """Of the only term, where it pulls to the reference."""
         return self.terms[0].knobs.beta if len(self.terms) == 1 and self.needs_reference else None
 
+    def at(self, progress: float) -> None:
+        """Take the betas of this share of the run, 0 to 1; before a step and before it is measured."""
+        for term in self.terms:
+            term.at(progress)
+
+    @property
+    def betas(self) -> dict[str, float]:
+        """Those that change over the run, by what a record calls them."""
+        changing = {term.name: term.knobs.beta for term in self.terms if term.first_beta is not None}
+        return {"beta" if len(self.terms) == 1 else f"beta/{name}": beta for name, beta in changing.items()}
+
     @property
     def first(self) -> float | None:
         """The value while policy = reference; None: not known beforehand."""

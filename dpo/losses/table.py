@@ -24,7 +24,7 @@ def _legend() -> str:
 def _row(kind: LossKind) -> tuple[str, ...]:
     first = kind.first(kind.knobs())
     scope = " (over the step)" if kind.scope == "step" or kind.baseline != "none" else ""
-    knobs = "; ".join(_knob(f) for f in fields(kind.knobs) if f.name != "name")
+    knobs = "; ".join(_knob(f) for f in fields(kind.knobs) if f.name not in ("name", "beta_final"))
     return (
         f"`{kind.name}`",
         f"`{kind.equation}`{scope}",

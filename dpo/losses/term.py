@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpo.config.losses import LossConfig, MixLossConfig
+from dpo.config.losses import BetaLossConfig, LossConfig, MixLossConfig
 from dpo.data.batch import Counts, PairLogps
 from dpo.losses.kind import LossKind
 from dpo.losses.registry import LOSSES, kind_of
@@ -20,10 +20,19 @@ class Term:
     kind: LossKind
     knobs: Any
     weight: float = 1.0
+    first_beta: float | None = field(init=False)  # of one that changes over the run
     seen: RunningMean | None = field(init=False)  # the rewards so far, where they are the baseline
 
     def __post_init__(self) -> None:
+        changes = isinstance(self.knobs, BetaLossConfig) and self.knobs.beta_final is not None
+        self.first_beta = self.knobs.beta if changes else None
         self.seen = RunningMean() if self.kind.baseline == "running" else None
+
+    def at(self, progress: float) -> None:
+        """Take the beta of this share of the run."""
+        if self.first_beta is not None:
+            beta = self.first_beta + progress * (self.knobs.beta_final - self.first_beta)
+            self.knobs = replace(self.knobs, beta=beta)
 
     def units(self, counts: Counts) -> int:
         """What the sum over the global batch is divided by."""

@@ -261,3 +261,25 @@ def test_the_loss_of_each_pair() -> None:
     assert mix is not None and mix.tolist() == pytest.approx([v - 2 * c for v, c in zip(plain, CHOSEN, strict=True)])
     for name in ("aot", "bco", "kto"):
         assert Loss(knobs_of(name)).per_pair(logps) is None
+
+
+# A beta that changes over the run
+
+
+def test_beta_goes_linearly_to_its_final_value() -> None:
+    loss = Loss(SigmoidLossConfig(beta=0.4, beta_final=0.1))
+    assert loss.first == math.log(2) and loss.betas == {"beta": 0.4}
+    for progress, beta in ((0.0, 0.4), (0.5, 0.25), (1.0, 0.1), (0.5, 0.25)):
+        loss.at(progress)
+        constant = Loss(SigmoidLossConfig(beta=beta))
+        assert loss.betas["beta"] == loss.beta == pytest.approx(beta)
+        assert loss.values(pair_logps())[0].tolist() == pytest.approx(constant.values(pair_logps())[0].tolist())
+        assert loss.rewards(pair_logps())[0].tolist() == pytest.approx(constant.rewards(pair_logps())[0].tolist())
+
+
+def test_terms_have_betas_of_their_own() -> None:
+    terms = [{"name": "sigmoid", "beta": 0.4, "beta_final": 0.2}, {"name": "hinge"}, {"name": "sft"}]
+    loss = Loss(MixLossConfig(terms=terms))
+    loss.at(0.5)
+    assert loss.betas == {"beta/sigmoid": pytest.approx(0.3)}
+    assert Loss(SigmoidLossConfig()).betas == Loss(SftLossConfig()).betas == {}

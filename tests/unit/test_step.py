@@ -90,7 +90,7 @@ def computed(knobs: LossConfig, cut: list[list[list[int]]]) -> tuple[dict[str, f
         stats = train_step(
             table,  # type: ignore[arg-type]
             table,
-            Work(batches=batches, mismatched=others, counts=COUNTS),
+            Work(batches=batches, n_batches=len(mine), mismatched=others, counts=COUNTS),
             loss,
             member,
         )
@@ -168,7 +168,7 @@ def test_both_passes_meet_the_same_dropout() -> None:
 
     engine, loss = Seen(), Loss(AotLossConfig())
     for step in (4, 5):
-        work = Work(batches=lambda step=step: batches(step), mismatched=list, counts=COUNTS)
+        work = Work(batches=lambda step=step: batches(step), n_batches=3, mismatched=list, counts=COUNTS)
         train_step(engine, engine, work, loss, trainer.world)  # type: ignore[arg-type]
     first, again, other, _ = [torch.cat(found) for found in passes]
     assert torch.equal(first, again)

@@ -33,7 +33,7 @@ def smoothed(margin: Tensor, e: float) -> Tensor:
 
 def divergence_rewards(logps: PairLogps, knobs: SigmoidLossConfig) -> Sides:
     """b f(x) and b f(y), f: the derivative of the f-divergence at the ratio, up to a constant (Wang et al. 2023,
-    arXiv:2309.16240, table 1). Exponents end at 40, see `expm1_capped`."""
+    arXiv:2309.16240). Exponents end at 40, see `expm1_capped`."""
     x, y = (_divergence(ratio, knobs) for ratio in ratios(logps))
     return knobs.beta * x, knobs.beta * y
 

@@ -32,7 +32,8 @@ class Loss:
     @property
     def answers(self) -> str:
         """Whose responses have to be computed: "both", or "chosen"."""
-        return "both" if self.compares else self.terms[0].knobs.answers
+        alone = all(term.kind.per == "token" and term.knobs.answers == "chosen" for term in self.terms)
+        return "chosen" if alone else "both"
 
     @property
     def beta(self) -> float | None:
@@ -94,6 +95,7 @@ class Loss:
         values = []
         for number, term in enumerate(self.terms):
             known = share[number] if share else None
+            assert known or term.kind.scope == "pair", f"{term.name} needs its share of the step"
             own, derivative = known or term.value_and_slope(logps.widened())
             values.append(own.to(slope.device))
             slope += derivative.to(slope) * (term.weight / units[number])

@@ -51,7 +51,7 @@ def ipo_sum(logps: PairLogps, knobs: IpoSumLossConfig) -> Tensor:
 
 
 def exo_pair(logps: PairLogps, knobs: ExoPairLossConfig) -> Tensor:
-    """Reverse KL from the policy's preference to the smoothed label, where DPO has forward KL (eq. 16)."""
+    """Reverse KL from the policy's preference to the smoothed label, where DPO has forward KL."""
     m, e = margin(logps, knobs), knobs.label_smoothing
     chosen = torch.sigmoid(m) * (F.logsigmoid(m) - math.log1p(-e))
     return chosen + torch.sigmoid(-m) * (F.logsigmoid(-m) - math.log(e))

@@ -16,6 +16,8 @@ from dpo.losses.running import RunningMean
 
 @dataclass(kw_only=True, slots=True)
 class Term:
+    """A loss as it stands in a sum, with what it remembers."""
+
     name: str  # in the metrics, different from those of other terms
     kind: LossKind
     knobs: Any

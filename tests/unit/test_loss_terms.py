@@ -40,6 +40,8 @@ def test_what_a_mix_inherits_from_its_terms() -> None:
     assert mix("sigmoid", "kto").needs_mismatched and mix("sigmoid", "kto").scope == "pair"
     assert mix("sigmoid", "bco").remembers and not mix("sigmoid", "aot").remembers
     assert mix("sigmoid", "hinge").first == math.log(2) + 1 and mix("sigmoid", "sft").first is None
+    both = Loss(MixLossConfig(terms=[{"name": "sft"}, {"name": "sft", "answers": "both"}]))
+    assert (both.answers, both.compares, mix("sft").answers) == ("both", False, "chosen")
     assert not mix("sft").has_rewards and mix("sft", "hinge").has_rewards
     assert [term.name for term in mix("hinge", "sigmoid", "hinge").terms] == ["hinge_1", "sigmoid", "hinge_3"]
 

@@ -13,7 +13,7 @@ def number(
     default: Any, *, low: float | None = None, high: float | None = None, above: float | None = None, usual: str = ""
 ) -> Any:
     """A number with `low <= value <= high`, or `value > above`; null passes where the type allows it. `usual`: the
-    range found in papers, for the tables."""
+    range that is commonly tried, for tables."""
     return field(default=default, metadata={"low": low, "high": high, "above": above, "usual": usual})
 
 

@@ -1,6 +1,6 @@
 """One dataclass per loss: its name and nothing but its own knobs, so that a knob of another loss is an error.
 
-`conf/loss/<name>.yaml` fills them in; dpo/losses/ computes. `usual` is the range found in the papers.
+`conf/loss/<name>.yaml` fills them in; dpo/losses/ computes. `usual` is the range that is commonly tried.
 """
 
 from dataclasses import dataclass, field
@@ -125,7 +125,7 @@ class OdpoLossConfig(BetaLossConfig):
 class RdpoLossConfig(BetaLossConfig):
     name: str = one_of("rdpo", "rdpo")
     beta: float = number(0.1, above=0, usual="0.01 to 0.1")
-    length_weight: float = number(0.01, low=0, usual="0.005 to 0.05")  # per token; the paper's alpha
+    length_weight: float = number(0.01, low=0, usual="0.005 to 0.1")  # per token; the paper's alpha
 
 
 @dataclass(kw_only=True, slots=True)

@@ -51,7 +51,7 @@ def test_several_wrong_terms_come_in_one_message() -> None:
         (["loss=mix", "loss.terms=[{weight: 2}]"], "loss.terms[0].name=None: no such loss."),
         (
             ["loss=mix", "loss.terms=[{name: sigmoid}, {name: simpo, label_smoothing: 0.1}]"],
-            "loss.terms[1].label_smoothing: no such setting. simpo has: beta, gamma, name, weight",
+            "loss.terms[1].label_smoothing: no such setting. simpo has: beta, beta_final, gamma, name, weight",
         ),
         (
             ["loss=mix", "loss.terms=[{name: sft, weight: 0}]"],

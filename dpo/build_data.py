@@ -10,8 +10,8 @@ from dpo.data.batch import PromptGroup
 from dpo.data.group import chosen_alone, group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
-from dpo.data.template import ChatTemplate, choose_template
-from dpo.data.tokenize import render_marked
+from dpo.data.text.template import ChatTemplate, choose_template
+from dpo.data.text.tokenize import render_marked
 from dpo.errors import DataError, ModelError
 from dpo.loss import Loss
 from dpo.memory import lasting_objects

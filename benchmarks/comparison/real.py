@@ -9,8 +9,8 @@ from comparison.words import END_ID, FIRST_WORD, WordPair
 from dpo.config.schema import DataConfig
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import read_pairs
-from dpo.data.template import choose_template
-from dpo.data.tokenize import tokenize_pairs
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.errors import DataError
 from dpo.model.tiny import build_tiny_tokenizer
 

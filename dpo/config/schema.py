@@ -46,7 +46,7 @@ class DataConfig:
     eval_split: str | None = None  # hub split for held-out pairs; alone, it belongs to `path`
     revision: str | None = None  # hub branch, tag or commit
     demo: int = number(0, low=0)  # > 0: this many demo pairs generated in code instead of `path`
-    format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats
+    format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats.table
     limit: int | None = number(None, low=1)  # use only the first rows
     max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from dpo.data.batch import PromptGroup
-from dpo.data.pair import TokenizedPair
+from dpo.data.pair import Spans, TokenizedPair
 from dpo.errors import DataError
 
 SUPPLIED_SPREAD = 0.05  # nats per token that two computations of one log-probability differ by at most, bf16 included
@@ -31,6 +31,7 @@ def chosen_alone(pairs: list[TokenizedPair]) -> list[PromptGroup]:
         PromptGroup(
             prompt_ids=pair.prompt_ids,
             responses=[pair.chosen_ids],
+            contexts=[pair.chosen_context],
             pairs=[],
             pair_ids=[pair.id],
             sources=[pair.source],
@@ -55,18 +56,22 @@ def split_group(group: PromptGroup, fits: Callable[[PromptGroup], bool]) -> Iter
 
 
 def _group(members: list[TokenizedPair]) -> PromptGroup:
-    responses: list[list[int]] = []
+    answers: list[tuple[list[int], Spans]] = []
 
-    def number(ids: list[int]) -> int:
-        if ids not in responses:
-            responses.append(ids)
-        return responses.index(ids)
+    def number(ids: list[int], context: Spans) -> int:
+        if (ids, context) not in answers:
+            answers.append((ids, context))
+        return answers.index((ids, context))
 
-    pairs = [(number(pair.chosen_ids), number(pair.rejected_ids)) for pair in members]
+    pairs = [
+        (number(pair.chosen_ids, pair.chosen_context), number(pair.rejected_ids, pair.rejected_context))
+        for pair in members
+    ]
     return PromptGroup(
         prompt_ids=members[0].prompt_ids,
         pairs=pairs,
-        responses=responses,
+        responses=[ids for ids, _ in answers],
+        contexts=[context for _, context in answers],
         pair_ids=[pair.id for pair in members],
         sources=[pair.source for pair in members],
         reference=_supplied(members, pairs),
@@ -102,6 +107,7 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
     return PromptGroup(
         prompt_ids=group.prompt_ids,
         responses=[group.responses[r] for r in kept],
+        contexts=[group.contexts[r] for r in kept],
         pairs=[(new[group.pairs[i][0]], new[group.pairs[i][1]]) for i in pairs],
         pair_ids=[group.pair_ids[i] for i in pairs],
         sources=[group.sources[i] for i in pairs],

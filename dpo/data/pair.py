@@ -3,15 +3,22 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
-Message = dict[str, str]
-"""One turn: {"role": "system" | "user" | "assistant", "content": text}."""
+Message = dict[str, Any]
+"""One turn as chat templates read it: {"role": "system" | "user" | "assistant" | "tool", "content": text}. An assistant
+turn may hold "tool_calls" (list) and "reasoning_content" (text) too, a tool turn "name" and "tool_call_id"."""
+
+Spans = tuple[tuple[int, int], ...]
+"""[(start, end), ...) of tokens, in order, apart from each other."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Pair:
     """One human (or AI) judgement: two answers to one prompt, the first preferred.
 
+    An answer of several messages begins and ends with an assistant turn; the tool and user turns between are context.
+    An unpaired row, one answer that is good or bad, has an empty list in the place of the other.
     A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it.
     """
 
@@ -19,29 +26,40 @@ class Pair:
     chosen: list[Message]  # the preferred answer, usually one assistant turn
     rejected: list[Message]
     source: str  # where the row stands: "file.jsonl:17" (line) or "hub/name:train:17" (row)
+    dataset: str = ""  # name of the source it came from, for mixing and for metrics per source
+    tools: list[dict[str, Any]] | None = None  # JSON schemas of the functions that the prompt offers
     margin: float | None = None  # how much better `chosen` is, in the data's own unit
     reference: tuple[float, float] | None = None  # log-probabilities of chosen and rejected that the row itself brings
     id: str = field(default="")  # content hash; the same text has the same id whatever file it came from
 
     def __post_init__(self) -> None:
         if not self.id:
-            self.id = content_hash([self.prompt, self.chosen, self.rejected])
+            self.id = content_hash([*self._context, self.chosen, self.rejected])
 
     @property
     def prompt_hash(self) -> str:
         """Hash of the prompt alone, as hexadecimal: decides on which side of the held-out split the pair falls."""
-        return content_hash(self.prompt)
+        return content_hash(self.prompt if self.tools is None else self._context)
+
+    @property
+    def _context(self) -> list[Any]:
+        """What both answers see."""
+        return [self.prompt] if self.tools is None else [self.prompt, self.tools]
 
 
 @dataclass(kw_only=True, slots=True)
 class TokenizedPair:
-    """A pair as token ids. `prompt + chosen` and `prompt + rejected` are what the model reads."""
+    """A pair as token ids. `prompt + chosen` and `prompt + rejected` are what the model reads; an absent answer of an
+    unpaired row is an empty list."""
 
     prompt_ids: list[int]  # [p] including everything up to the answer's first token (BOS, generation header)
-    chosen_ids: list[int]  # [c] every one scored; ends with the end-of-turn token unless it was cut
+    chosen_ids: list[int]  # [c] ends with the end-of-turn token unless it was cut
     rejected_ids: list[int]  # [r]
+    chosen_context: Spans = ()  # of `chosen_ids`: tool and user turns inside the answer, which are not scored
+    rejected_context: Spans = ()
     cut: tuple[str, ...] = ()  # which parts were shortened to fit: "chosen", "rejected"
     source: str
+    dataset: str = ""  # as in `Pair`
     id: str
     margin: float | None = None
     reference: tuple[float, float] | None = None  # as in `Pair`; None where an answer was cut

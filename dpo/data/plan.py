@@ -18,7 +18,7 @@ class StepPlan:
     epoch: float  # epochs completed after this step
     groups: list[int]  # in data order
     n_pairs: int  # over all workers
-    n_response_tokens: int  # over all workers
+    n_response_tokens: int  # scored, over all workers
     n_tokens: int  # prompts once, responses each, over all workers
     digest: str  # 8 hexadecimal digits that name the pairs of the step and their order
 
@@ -53,7 +53,7 @@ class DataPlan:
             epoch=epoch + (index + 1) / len(batches),
             groups=chosen,
             n_pairs=sum(self.groups[g].n_pairs for g in chosen),
-            n_response_tokens=sum(self.groups[g].response_tokens for g in chosen),
+            n_response_tokens=sum(self.groups[g].scored_tokens for g in chosen),
             n_tokens=sum(len(self.groups[g].prompt_ids) + self.groups[g].response_tokens for g in chosen),
             digest=hashlib.sha256(ids.encode()).hexdigest()[:8],
         )

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from dpo.config.schema import DataConfig
-from dpo.data.convert import Converted, convert_rows
+from dpo.data.formats.convert import Converted, convert_rows
 from dpo.data.pair import Pair, Reject, TokenizedPair
-from dpo.data.read import Origin
+from dpo.data.read.files import Origin
 from dpo.data.rejects import check_rejects, count_reasons, show, write_rejects
 from dpo.data.split import split_pairs, without_prompts_of
-from dpo.data.template import ChatTemplate
-from dpo.data.tokenize import (
+from dpo.data.text.template import ChatTemplate
+from dpo.data.text.tokenize import (
     PAIR_TOO_LONG,
     PROMPT_TOO_LONG,
     Overlong,

@@ -44,13 +44,12 @@ class Responses:
             group = self.groups[owner]
             key = hash(tuple(group.prompt_ids))
             last = unfinished.get(key)
-            joined = last and last.group.prompt_ids == group.prompt_ids and _with(last.group, group.responses[offset])
+            joined = last and last.group.prompt_ids == group.prompt_ids and _with(last.group, group, offset)
             if last and joined and fits(joined):
                 last.group = joined
                 last.places.append(place)
             else:
-                alone = _alone(group, group.responses[offset])
-                unfinished[key] = Together(group=alone, places=[place])
+                unfinished[key] = Together(group=_alone(group, offset), places=[place])
                 found.append(unfinished[key])
         return found
 
@@ -63,14 +62,23 @@ class Responses:
             begin += len(group.responses)
 
 
-def _alone(group: PromptGroup, response: list[int]) -> PromptGroup:
-    return PromptGroup(prompt_ids=group.prompt_ids, responses=[response], pairs=[], pair_ids=[], sources=group.sources)
-
-
-def _with(group: PromptGroup, response: list[int]) -> PromptGroup:
+def _alone(group: PromptGroup, response: int) -> PromptGroup:
     return PromptGroup(
         prompt_ids=group.prompt_ids,
-        responses=[*group.responses, response],
+        responses=[group.responses[response]],
+        contexts=[group.contexts[response]],
+        pairs=[],
+        pair_ids=[],
+        sources=group.sources,
+    )
+
+
+def _with(group: PromptGroup, owner: PromptGroup, response: int) -> PromptGroup:
+    """`group` and one response of `owner`."""
+    return PromptGroup(
+        prompt_ids=group.prompt_ids,
+        responses=[*group.responses, owner.responses[response]],
+        contexts=[*group.contexts, owner.contexts[response]],
         pairs=[],
         pair_ids=[],
         sources=group.sources,

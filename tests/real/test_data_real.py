@@ -8,8 +8,8 @@ from dpo.config.schema import DataConfig
 from dpo.data.group import group_pairs
 from dpo.data.prepare import PairSets, read_pairs, tokenize_sets
 from dpo.data.rows import MicroBatches, spread_groups
-from dpo.data.template import choose_template
-from dpo.data.tokenize import TokenLimits, render_marked
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import TokenLimits, render_marked
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = [

@@ -20,8 +20,8 @@ from dpo.data.collate import collate
 from dpo.data.group import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import read_pairs
-from dpo.data.template import choose_template
-from dpo.data.tokenize import tokenize_pairs
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.model import attention
 from dpo.model.scorer import Scorer
 from dpo.model.tiny import build_tiny_model

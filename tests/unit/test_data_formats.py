@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo.data.convert import convert_rows, parse_row
-from dpo.data.formats import FORMATS, choose_format, columns_of
+from dpo.data.formats.convert import convert_rows, parse_row
+from dpo.data.formats.table import FORMATS, choose_format, columns_of
 from dpo.data.pair import Pair, Reject
-from dpo.data.read import Origin, Row
+from dpo.data.read.files import Origin, Row
 from dpo.errors import DataError
 
 

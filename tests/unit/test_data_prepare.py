@@ -10,8 +10,8 @@ from data_tokenizers import CHATML, tiny_tokenizer
 from dpo.config.schema import DataConfig
 from dpo.data.pair import Reject
 from dpo.data.prepare import PairSets, TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
-from dpo.data.template import choose_template
-from dpo.data.tokenize import TokenLimits
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import TokenLimits
 from dpo.errors import DataError
 
 
@@ -78,7 +78,7 @@ def test_eval_split_alone_belongs_to_path(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append((path, split, revision, settings[1]))
         return rows(4, name=split)
 
-    monkeypatch.setattr("dpo.data.hub.load", load)
+    monkeypatch.setattr("dpo.data.read.hub.load", load)
     sets = read_pairs(DataConfig(path="owner/name", eval_split="test", revision="v1"), 0.0)
     assert seen == [("owner/name", "train", "v1", "data.split"), ("owner/name", "test", "v1", "data.eval_split")]
     assert [p.source for p in sets.held_out][:1] == ["owner/name:test:row 1"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo.data import hub
 from dpo.data.pair import Reject
-from dpo.data.read import Origin, Row, is_local, read_rows
+from dpo.data.read import hub
+from dpo.data.read.files import Origin, Row, is_local, read_rows
 from dpo.errors import DataError
 
 

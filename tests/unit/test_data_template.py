@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from data_tokenizers import CHATML, tiny_tokenizer
 
-from dpo.data.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
+from dpo.data.text.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
 from dpo.errors import ModelError
 
 CONVERSATION = [

@@ -6,8 +6,8 @@ import pytest
 from data_tokenizers import CHATML, blank_tokenizer, tiny_tokenizer
 
 from dpo.data.pair import Message, Pair, Reject, TokenizedPair
-from dpo.data.template import ChatTemplate, choose_template
-from dpo.data.tokenize import Overlong, TokenLimits, fit, length, prompt_ids, render_marked, tokenize_pairs
+from dpo.data.text.template import ChatTemplate, choose_template
+from dpo.data.text.tokenize import Overlong, TokenLimits, fit, length, prompt_ids, render_marked, tokenize_pairs
 
 
 def pair(prompt: str | list[Message], chosen: str = "he does", rejected: str = "he", **fields: Any) -> Pair:

@@ -134,7 +134,7 @@ def test_held_out_records_and_missing_numbers(logger: logging.Logger) -> None:
 def test_log_format_and_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(is_main=True)
     setup_logging(is_main=True)
-    child = logging.getLogger("dpo.data.formats")
+    child = logging.getLogger("dpo.data.formats.table")
     child.info("32 pairs")
     child.warning("skipped")
     logger.error("lost")

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dpo.data.formats import Format, choose_format, columns_of
-from dpo.data.messages import WRONG_TYPE, RowProblem, check
+from dpo.data.formats.messages import WRONG_TYPE, RowProblem, check
+from dpo.data.formats.table import Format, choose_format, columns_of
 from dpo.data.pair import Pair, Reject
-from dpo.data.read import Origin, Row, read_rows
+from dpo.data.read.files import Origin, Row, read_rows
 from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpo.data.messages import (
+from dpo.data.formats.messages import (
     NO_ANSWER,
     Answers,
     parse_answer,

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from dpo.data.messages import RowProblem
+from dpo.data.formats.messages import RowProblem
 from dpo.data.pair import Pair, Reject, TokenizedPair
-from dpo.data.pieces import Encoder
-from dpo.data.render import RenderedAnswer, RenderedPair, render_pair
-from dpo.data.template import ChatTemplate
+from dpo.data.text.pieces import Encoder
+from dpo.data.text.render import RenderedAnswer, RenderedPair, render_pair
+from dpo.data.text.template import ChatTemplate
 
 BATCH = 512  # pairs per call of the tokenizer, whose cost per call is far above its cost per text
 EQUAL_AFTER_CUTTING = "answers equal after cutting"

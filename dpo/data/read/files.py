@@ -10,8 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from dpo.data import hub
 from dpo.data.pair import Reject
+from dpo.data.read import hub
 from dpo.errors import DataError
 
 JSON_SUFFIXES = (".json", ".json.gz")

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from dpo.data.template import token_texts
+from dpo.data.text.template import token_texts
 
 
 @dataclass(kw_only=True, slots=True)

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 
-from dpo.data.messages import RowProblem
+from dpo.data.formats.messages import RowProblem
 from dpo.data.pair import Message, Pair
-from dpo.data.pieces import Encoder, Piece
-from dpo.data.template import ChatTemplate, TemplateProblem, end_of_turn_span, is_raw
+from dpo.data.text.pieces import Encoder, Piece
+from dpo.data.text.template import ChatTemplate, TemplateProblem, end_of_turn_span, is_raw
 
 MARKER = "zqx{}qxz"  # stands for a text while a template is measured; no blank or mark that templates look at
 NO_PREFIX = "template does not keep the prompt as a prefix"

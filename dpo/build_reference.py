@@ -34,7 +34,7 @@ from dpo.model.source import ModelSource, reference_source
 from dpo.preempt import StopRequest
 from dpo.reference import supplied
 from dpo.reference.compute import Pass, missing_rows
-from dpo.reference.digests import FileDigests
+from dpo.digests import FileDigests
 from dpo.reference.fingerprint import fingerprint
 from dpo.reference.responses import Responses
 from dpo.reference.store import Store
@@ -130,7 +130,7 @@ def _open_store(config: RunConfig, source: ModelSource) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblem(f"reference.cache_dir={folder} cannot be made: {error.strerror}") from error
-    return Store(folder, fingerprint(source, config.precision, FileDigests(folder)))
+    return Store(folder, fingerprint(source, config.precision, FileDigests(folder, "reference")))
 
 
 def _compute(

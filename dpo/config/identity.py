@@ -21,6 +21,8 @@ SAME_NUMBERS = (
     "model.activation_offload",
     "model.kernels",
     "model.compile",
+    "data.cache_dir",
+    "data.workers",
     # Which model it is decides, and whether there is one follows from the loss; one that moves has settings of its own.
     "reference.kind",
     "reference.cache_dir",

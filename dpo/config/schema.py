@@ -56,6 +56,8 @@ class DataConfig:
     group_by_prompt: bool = True
     # Columns ref_chosen_logps and ref_rejected_logps, where rows have them: auto: used instead of computing | ignore
     reference_logps: str = one_of("auto", "auto", "ignore")
+    cache_dir: str | None = None  # of prepared pairs, shared by all runs that name it; null: <output_dir>/data_cache
+    workers: int | None = number(None, low=1)  # processes that prepare the pairs; null: one per core, at most 32
 
 
 @dataclass(kw_only=True, slots=True)

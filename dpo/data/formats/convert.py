@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from dpo.data.formats.messages import WRONG_TYPE, RowProblem, check
@@ -13,6 +14,7 @@ from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 SAMPLE = 1000  # rows looked at to recognise the format
+LOOKED_AT = 100_000  # rows until the first of them, where many cannot be read
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,20 +30,54 @@ class Converted:
 def convert_rows(origin: Origin, format_setting: str, reference_logps: str = "auto") -> Converted:
     """Read `origin` whole and convert it; `reference_logps="ignore"` passes over the rows' own. Raises DataError:
     nothing there, format unknown."""
-    rows = list(read_rows(origin))
-    if not rows:
+    converter, rows = choose_converter(read_rows(origin), origin, format_setting, reference_logps)
+    found: Converted = Converted(pairs=[], rejects=[], rows_read=0, format=converter.format)
+    for row in rows:
+        found.rows_read += 1
+        result = converter.pairs(row) if isinstance(row, Row) else row
+        if isinstance(result, Reject):
+            found.rejects.append(result)
+        else:
+            found.pairs += result
+    return found
+
+
+@dataclass(kw_only=True, slots=True)
+class Converter:
+    """One format, and how its rows are taken. Picklable: a pool of processes may share the work."""
+
+    format: Format
+    supplied: bool = True  # whether the rows' own reference log-probabilities are taken
+
+    def pairs(self, row: Row) -> list[Pair] | Reject:
+        """All pairs of a row, or why it gives none. Never raises."""
+        found = parse_row(self.format, row, self.supplied)
+        return [found] if isinstance(found, Pair) else found
+
+
+def choose_converter(
+    rows: Iterable[Row | Reject], origin: Origin, format_setting: str, reference_logps: str
+) -> tuple[Converter, Iterable[Row | Reject]]:
+    """What suits the first rows, and all of the rows from the first on. Raises DataError: nothing there, none readable,
+    format unknown."""
+    rows = iter(rows)
+    looked: list[Row | Reject] = []
+    readable: list[Row] = []
+    for row in islice(rows, LOOKED_AT):
+        looked.append(row)
+        if isinstance(row, Row):
+            readable.append(row)
+        if len(readable) == SAMPLE:
+            break
+    if not looked:
         raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
-    readable = [row for row in rows if isinstance(row, Row)]
     if not readable:
-        first = next(row for row in rows if isinstance(row, Reject))
+        first = next(row for row in looked if isinstance(row, Reject))
         raise DataError(
             f"no row of {origin.path} can be read; the first, {first.source}: {first.reason}: {first.detail}"
         )
-    columns = columns_of(row.values for row in readable[:SAMPLE])
-    chosen = choose_format(format_setting, columns, origin.path)
-    supplied = reference_logps == "auto"
-    pairs, rejects = _partition(parse_row(chosen, row, supplied) if isinstance(row, Row) else row for row in rows)
-    return Converted(pairs=pairs, rejects=rejects, rows_read=len(rows), format=chosen)
+    format = choose_format(format_setting, columns_of(row.values for row in readable), origin.path)
+    return Converter(format=format, supplied=reference_logps == "auto"), chain(looked, rows)
 
 
 def parse_row(format: Format, row: Row, supplied: bool = True) -> Pair | Reject:
@@ -91,14 +127,3 @@ def _number(value: object, name: str) -> float | None:
     if not math.isfinite(number):
         raise RowProblem(f"{name} is not a number", f"{name} is {str(value)[:60]!r}, expected a finite number or null")
     return number
-
-
-def _partition(results: Iterable[Pair | Reject]) -> tuple[list[Pair], list[Reject]]:
-    pairs: list[Pair] = []
-    rejects: list[Reject] = []
-    for result in results:
-        if isinstance(result, Pair):
-            pairs.append(result)
-        else:
-            rejects.append(result)
-    return pairs, rejects

@@ -58,16 +58,21 @@ def _hub_rows(origin: Origin) -> Iterator[Row | Reject]:
     return (Row(values=row, source=f"{where}:row {n}") for n, row in enumerate(values, start=1))
 
 
-def _file_rows(origin: Origin) -> Iterator[Row | Reject]:
+def local_files(origin: Origin) -> list[Path]:
+    """The files that a local `origin` means, in the order in which they are read. Raises DataError: there is none."""
     path = Path(origin.path).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and p.name.lower().endswith(SUFFIXES))
         if not files:
             raise DataError(f"the folder {path.resolve()} holds no {_known_suffixes()} file; set {origin.setting}")
-        return chain.from_iterable(_rows_of(file, origin.setting) for file in files)
+        return files
     if not path.is_file():
         raise DataError(_missing(path, origin.setting))
-    return _rows_of(path, origin.setting)
+    return [path]
+
+
+def _file_rows(origin: Origin) -> Iterator[Row | Reject]:
+    return chain.from_iterable(_rows_of(file, origin.setting) for file in local_files(origin))
 
 
 def _rows_of(path: Path, setting: str) -> Iterator[Row | Reject]:

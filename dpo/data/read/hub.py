@@ -30,6 +30,16 @@ def load(path: str, split: str, revision: str | None, settings: tuple[str, str])
         raise DataError(_message(path, problem or _one_line(error), settings[0])) from error
 
 
+def commit(path: str, revision: str | None) -> str | None:
+    """Which commit of a data set `load` reads; None where nobody can say, without a network or access."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(path, revision=revision, timeout=CHECK_SECONDS).sha)
+    except Exception:  # every transport library has its own family of errors; `load` tells what is wrong
+        return None
+
+
 def _message(path: str, problem: str, setting: str) -> str:
     return (
         f"the data set {path!r} is no local file and could not be fetched from the hub ({problem}): "

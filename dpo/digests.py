@@ -1,4 +1,4 @@
-"""SHA-256 of large files, remembered: a model of 15 GB is read once."""
+"""SHA-256 of large files, remembered: a model of 15 GB, or data of 5, is read once."""
 
 import json
 import logging
@@ -22,8 +22,10 @@ class FileDigests:
     """Digests by what the file system says of a file. Its time of change (ctime) is part of that: nobody can set it,
     so another content behind the same path, size and modification time is read anew."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, what: str):
+        """Remembers in `folder`. `what`: how its lines in the log begin."""
         self.path = folder / FILE
+        self.what = what
         self._known = _read(self.path)
 
     def of(self, files: list[Path]) -> list[str]:
@@ -31,9 +33,9 @@ class FileDigests:
         before = {file: _state(file) for file in files}
         unknown = [file for file in files if before[file] not in self._known]
         if (size := sum(file.stat().st_size for file in unknown)) > WORTH_A_LINE:
-            log.info("reference: reading %.1f GB of weights for their digest, once", size / 1e9)
+            log.info("%s: reading %.1f GB for their digest, once", self.what, size / 1e9)
         with ThreadPoolExecutor(THREADS) as threads:
-            found = dict(zip(unknown, threads.map(_sha256, unknown), strict=True))
+            found = dict(zip(unknown, threads.map(sha256, unknown), strict=True))
         digests = [found.get(file) or self._known[before[file]] for file in files]
         self._remember({before[file]: digest for file, digest in found.items() if _settled(file, before[file])})
         return digests
@@ -47,7 +49,7 @@ class FileDigests:
         try:
             write_atomic(self.path, json.dumps(self._known, indent=0))
         except OSError as error:
-            log.info("reference: digests of weights are not remembered: %s", error)
+            log.info("%s: digests of files are not remembered: %s", self.what, error)
 
 
 def _state(file: Path) -> str:
@@ -60,7 +62,8 @@ def _settled(file: Path, before: str) -> bool:
     return _state(file) == before and time.time() - file.stat().st_ctime > SETTLED_SECONDS
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """In hexadecimal. Raises OSError."""
     with file.open("rb") as stream:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

@@ -1,22 +1,29 @@
-"""The data side of a run: tokenizer and template, then the pairs read, checked and tokenized."""
+"""The data side of a run: tokenizer and template, then the prepared pairs and the groups that they form."""
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from dpo.config.derive import data_cache_dir
 from dpo.config.schema import ModelConfig, RunConfig
-from dpo.data.batch import PromptGroup
-from dpo.data.group import chosen_alone, group_pairs
-from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
+from dpo.data.groups import Groups, chosen_alone, group_pairs
+from dpo.data.prepare import data_recipes, obtain_all, select
+from dpo.data.rejects import check_rejects, write_rejects
+from dpo.data.sets import DataSets
+from dpo.data.store.obtain import Place
+from dpo.data.store.pool import cores
+from dpo.data.store.recipe import Tools
 from dpo.data.text.template import ChatTemplate, choose_template
 from dpo.data.text.tokenize import render_marked
+from dpo.distributed import launcher
+from dpo.distributed.world import World
 from dpo.errors import DataError, ModelError
 from dpo.loss import Loss
-from dpo.memory import lasting_objects
 from dpo.model.limits import token_limits
 from dpo.model.source import ModelSource
+from dpo.preempt import StopRequest
 from dpo.records import RunFolder
 
 log = logging.getLogger(__name__)
@@ -34,11 +41,11 @@ class Text:
 
 
 @dataclass(kw_only=True, slots=True)
-class Groups:
+class Sides:
     """What is trained on and what is held out, as the model reads it."""
 
-    train: list[PromptGroup]
-    held_out: list[PromptGroup]
+    train: Groups
+    held_out: Groups
     supplied: bool  # whether rows bring reference log-probabilities of their own
 
 
@@ -55,32 +62,45 @@ def build_text(config: ModelConfig, source: ModelSource) -> Text:
     return Text(tokenizer=tokenizer, template=template, model=model)
 
 
-def build_data(config: RunConfig, text: Text, folder: RunFolder, is_main: bool) -> TokenizedSets:
-    """Read, check and tokenize the pairs. Every worker does so for itself; the main one writes the rejects."""
+def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | None, stop: StopRequest) -> DataSets:
+    """The prepared pairs, made now where they are not there yet: by one process of each machine, while the others wait.
+    The main one writes the rejects. A collective; `world`: None without other workers.
+
+    Raises:
+        UserError: no data, bad rows that are not to be skipped, a tokenizer of another model.
+        Stopped: on request.
+    """
     limits, note = token_limits(config.data, text.model)
-    pairs = read_pairs(config.data, config.eval.fraction)
-    for line in [*pairs.notes, text.template.describe(), note]:
+    recipes = data_recipes(config.data, Tools(tokenizer=text.tokenizer, template=text.template, limits=limits))
+    is_main = world is None or world.is_main
+    place = Place(
+        cache=Path(data_cache_dir(config)),
+        processes=config.data.workers or cores(),
+        prepares=launcher.local_rank() == 0,
+        shown=config.track.progress and is_main,
+    )
+
+    def digests() -> list[str]:
+        return [recipe.digest(place.cache) for recipe in recipes]
+
+    wanted = world.on_main(digests, stop.alone) if world else stop.alone(digests)
+    stop.alone(lambda: obtain_all(recipes, wanted, place))
+    sets = stop.alone(lambda: select(recipes, wanted, place, config.eval.fraction))
+    if is_main:
+        write_rejects(folder.rejects, sets.kept_rejects, sets.leaks())
+    for line in [*sets.notes, text.template.describe(), note]:
         log.info("%s", line)
-    rejects = pairs.rejects
-    try:
-        sets = tokenize_sets(pairs, text.tokenizer, text.template, limits)
-        rejects = [*sets.rejects, *sets.dropped]
-    except DataError:
-        check_rejects(pairs.rejects, config.data.on_bad_row, folder.rejects)
-        raise
-    finally:
-        if is_main:
-            write_rejects(folder.rejects, rejects)
     check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
-    level = logging.WARNING if len(sets.dropped) > MANY_DROPPED * sets.rows_read else logging.INFO
-    for line in sets.notes:
+    sets.require_training_pairs()
+    level = logging.WARNING if sets.dropped > MANY_DROPPED * sets.rows_read else logging.INFO
+    for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
 
 
-def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
+def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
     """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
 
     Raises:
@@ -88,28 +108,26 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
     """
     together = config.data.group_by_prompt and loss.kind.per == "pair"
     most = config.optim.global_batch_size if together else 1
-
-    def group(pairs: list[TokenizedPair]) -> list[PromptGroup]:
-        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
-
-    with lasting_objects():
-        train, held_out = group(sets.train), group(sets.held_out)
-    own = next((g for g in (*train, *held_out) if g.reference is not None), None)
+    sides = [
+        chosen_alone(side) if loss.answers == "chosen" else group_pairs(side, most)
+        for side in (sets.train, sets.held_out)
+    ]
+    own = next((side[int(side.known().argmax())] for side in sides if side.known().any()), None)
     if own and config.reference.kind in ("sharded", "adapter_off", "moving"):
         raise DataError(
             f"{own.sources[0]} brings reference log-probabilities (ref_chosen_logps, ref_rejected_logps), but "
             f"reference={config.reference.kind} computes them in every step: use reference=cached, or "
             "data.reference_logps=ignore"
         )
-    return Groups(train=train, held_out=held_out, supplied=own is not None)
+    return Sides(train=sides[0], held_out=sides[1], supplied=own is not None)
 
 
-def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:
+def _require_known_tokens(sets: DataSets, text: Text) -> None:
     """A tokenizer of another model can know more tokens than the embedding has rows; a GPU only aborts then."""
     rows = text.model.get_text_config().vocab_size
-    for pair in (*sets.train, *sets.held_out):
-        if (highest := max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids)) >= rows:
-            raise ModelError(
-                f"{pair.source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the "
-                f"model's embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
-            )
+    highest, source = sets.highest_token
+    if highest >= rows:
+        raise ModelError(
+            f"{source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the model's "
+            f"embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
+        )

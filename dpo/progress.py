@@ -1,4 +1,4 @@
-"""How far the run is, or what comes before it, on stderr: a bar on a terminal, a plain line now and then in a log file."""
+"""How far the run is, or its data, on stderr: a bar on a terminal, a plain line now and then in a log file."""
 
 import logging
 import os

@@ -35,14 +35,15 @@ class Recipes:
 def prepare(config: DataConfig, eval_fraction: float, tools: Tools, place: Place) -> DataSets:
     """All of it in one process.
 
-    `eval_fraction`: share of the prompts that is held out when the settings name no held-out data. Raises DataError,
-    EnvironmentProblem.
+    `eval_fraction`: share of the prompts that is held out when the settings name no held-out data. Raises DataError:
+    nothing there, or no pair to train on; EnvironmentProblem: the folder cannot be written.
     """
     recipes = data_recipes(config, tools)
     digests = [recipe.digest(place.cache) for recipe in recipes]
-    for recipe, digest in zip(recipes, digests, strict=True):
-        obtain(recipe, digest, place)
-    return select(recipes, digests, place, eval_fraction)
+    obtain_all(recipes, digests, place)
+    sets = select(recipes, digests, place, eval_fraction)
+    sets.require_training_pairs()
+    return sets
 
 
 def data_recipes(config: DataConfig, tools: Tools) -> Recipes:
@@ -55,6 +56,12 @@ def data_recipes(config: DataConfig, tools: Tools) -> Recipes:
         label = config.eval_path or f"split {config.eval_split}"
         held_out = [_recipe(label, _eval_origin(config), config, tools)]
     return Recipes(train=[_recipe(main.path, main, config, tools)], held_out=held_out)
+
+
+def obtain_all(recipes: Recipes, digests: list[str], place: Place) -> None:
+    """See `obtain`."""
+    for recipe, digest in zip(recipes, digests, strict=True):
+        obtain(recipe, digest, place)
 
 
 def _recipe(label: str, origin: Origin, config: DataConfig, tools: Tools) -> Recipe:
@@ -91,14 +98,11 @@ def _demo_recipes(config: DataConfig, tools: Tools) -> Recipes:
 
 
 def select(recipes: Recipes, digests: list[str], place: Place, eval_fraction: float) -> DataSets:
-    """Which of the prepared pairs are trained on, and which are held out. Raises DataError: none to train on."""
+    """Which of the prepared pairs are trained on, and which are held out."""
     sources = [load(recipe, digest, place) for recipe, digest in zip(recipes, digests, strict=True)]
     train, held_out = sources[: len(recipes.train)], sources[len(recipes.train) :]
     limits = recipes.train[0].tools.limits
-    sets = _beside(train, held_out, limits) if held_out else _apart(train, eval_fraction, limits)
-    sets.require_training_pairs()
-    sets.notes += sets.length_notes()
-    return sets
+    return _beside(train, held_out, limits) if held_out else _apart(train, eval_fraction, limits)
 
 
 def _apart(sources: list[Source], fraction: float, limits: TokenLimits) -> DataSets:

@@ -19,8 +19,8 @@ KEPT_SHARE = 0.99  # of the pairs, by the limit that the notes recommend
 
 @dataclass(kw_only=True, slots=True)
 class DataSets:
-    """All rows, sorted: rows_read = accepted + rejected + dropped. A row with several pairs counts once, and as accepted
-    when one of its pairs is used."""
+    """All rows, sorted: rows_read = accepted + rejected + dropped. A row with several pairs counts once, and as
+    accepted when one of its pairs is used."""
 
     train: PairView
     held_out: PairView
@@ -117,7 +117,7 @@ class DataSets:
 
 
 def length_to_keep(lengths: dict[int, int], share: float = KEPT_SHARE) -> int:
-    """The smallest limit, in tokens, that keeps at least `share` of the pairs: `lengths`[tokens] of them are so long."""
+    """The smallest limit, in tokens, that keeps at least `share` of the pairs, of which `lengths`[n] have n tokens."""
     wanted, kept = math.ceil(share * sum(lengths.values())), 0
     for length in sorted(lengths):
         kept += lengths[length]

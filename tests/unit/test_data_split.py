@@ -2,8 +2,9 @@
 
 import random
 
-from dpo.data.pair import Pair
 from dpo.data.split import HASH_RANGE, split_pairs, without_prompts_of
+
+from dpo.data.pair import Pair
 
 
 def pair(prompt: str, chosen: str = "c") -> Pair:

@@ -38,6 +38,7 @@ LAYERS = [
     ["dpo.optim_8bit"],
     ["dpo.demo"],
     ["dpo.data"],
+    ["dpo.digests"],
     [
         "dpo.columns",
         "dpo.determinism",

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from dpo import digests
+from dpo.digests import FileDigests
 from dpo.errors import ModelError
 from dpo.model.source import ModelSource
 from dpo.model.tiny import build_tiny_model
-from dpo import digests
-from dpo.digests import FileDigests
 from dpo.reference.fingerprint import fingerprint
 
 pytestmark = pytest.mark.unit

@@ -1,7 +1,7 @@
 """One Arrow file, read at the places where Arrow keeps each value.
 
-Neither mapped nor loaded: of a mapped file every page that was ever touched counts as memory of the process, and storage
-that goes away ends the process with a signal instead of an error. The layout is fixed by the format
+Neither mapped nor loaded: of a mapped file every page that was ever touched counts as memory of the process, and
+storage that goes away ends the process with a signal instead of an error. The layout is fixed by the format
 (https://arrow.apache.org/docs/format/Columnar.html): per record batch and column a buffer of values, before it one of
 offsets (int32) where values differ in length.
 """
@@ -55,8 +55,9 @@ class ArrowFile:
     def read_into(self, name: str, values: NDArray[Any]) -> None:
         """Fill `values` [n, ...] with a whole column of fixed width."""
         for batch, begin in enumerate(self._begins[:-1]):
-            target = memoryview(values[begin : self._begins[batch + 1]].view(np.uint8)).cast("B")
-            target[:] = self._read(len(target), int(self._buffers[name][batch, 0]))
+            target = values[begin : self._begins[batch + 1]]
+            data = self._read(target.nbytes, int(self._buffers[name][batch, 0]))
+            target[:] = np.frombuffer(data, values.dtype).reshape(target.shape)
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """[n] entries of every value of a column of varying length."""

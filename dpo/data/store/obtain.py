@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo.data.store.manifest import FILE, Manifest
-from dpo.data.store.pool import through_pool
 from dpo.data.store.pairs import Source
+from dpo.data.store.pool import through_pool
 from dpo.data.store.recipe import Recipe, differences
 from dpo.data.store.work import chunks
 from dpo.data.store.write import Writer

@@ -1,10 +1,10 @@
-"""Chunks through a pool of processes: results in the order of the chunks, and never more in memory than are under way."""
+"""Chunks through a pool of processes: results in the order of the chunks, and no more in memory than are under way."""
 
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
@@ -32,7 +32,7 @@ def cores() -> int:
     return min(found, MOST)
 
 
-def through_pool(chunks: Iterable[Chunk], work: Work, processes: int) -> Iterator[Done]:
+def through_pool(chunks: Iterable[Chunk], work: Work, processes: int) -> Generator[Done, None, None]:
     """`work.do` of every chunk, in order.
 
     Raises:

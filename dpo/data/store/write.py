@@ -1,4 +1,4 @@
-"""Prepared pairs on their way to disk: Arrow files and the list of what was lost, in a folder under a temporary name."""
+"""Prepared pairs on their way to disk: Arrow files, and a list of what was lost, in a folder of a temporary name."""
 
 from pathlib import Path
 from types import TracebackType

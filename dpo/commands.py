@@ -43,6 +43,14 @@ def _reference(composed: Composed, words: list[str]) -> int:
     return run_reference(composed, stop)
 
 
+def _prepare(composed: Composed, words: list[str]) -> int:
+    stop = _listen()
+    from dpo.run_prepare import run_prepare
+
+    sys.stdout.write(run_prepare(composed, stop))
+    return 0
+
+
 def _listen() -> StopRequest:
     """Before the imports: a job that is asked to stop in its first seconds leaves as cleanly as later."""
     stop = StopRequest()
@@ -128,6 +136,17 @@ Options:
 Every setting is explained in dpo/config/schema.py; the files under conf/ show what each choice sets.
 """
 
+PREPARE = """\
+Reads, checks and tokenizes the pairs of a run, in parallel, and keeps them: no weights, no GPU. train.py does the same by
+itself before its first step; alone it serves a sweep, or a machine with many cores and no GPU.
+
+  python -m dpo prepare model.path=my-sft-model data.path=pairs.jsonl
+  python -m dpo prepare model=qwen7b data.cache_dir=/shared/data data.workers=16
+
+Settings are those of train.py (python -m dpo train --help). Only those of the data, the tokenizer and the chat template
+decide what is found again. Exit code 1 when rows are bad and data.on_bad_row is not skip.
+"""
+
 REFERENCE = """\
 Computes the reference log-probabilities that a run will need and keeps them: no policy, no optimizer. train.py does
 the same by itself before its first step; alone it serves a sweep, or fills a cache on other machines.
@@ -178,6 +197,13 @@ COMMANDS = {
     command.name: command
     for command in (
         Command(name="train", summary="train a model, as train.py does", usage=TRAIN, run=_train),
+        Command(
+            name="prepare",
+            summary="read, check and tokenize the pairs and keep them, nothing else",
+            usage=PREPARE,
+            run=_prepare,
+            alone=True,
+        ),
         Command(
             name="reference",
             summary="compute and keep the reference log-probabilities, nothing else",

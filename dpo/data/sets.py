@@ -4,10 +4,11 @@ row."""
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from dpo.data.pair import Reject
-from dpo.data.rejects import Lost, add_counts, joined
+from dpo.data.rejects import SHOWN, Lost, add_counts, joined
 from dpo.data.store.manifest import REJECTS
 from dpo.data.store.pairs import PairView, Source
 from dpo.data.text.tokenize import PAIR_TOO_LONG, PROMPT_TOO_LONG, TokenLimits
@@ -55,7 +56,8 @@ class DataSets:
         """Sound rows and pairs that are not used, on purpose; never an error."""
         lost = joined(source.manifest.tally.left_out for source in self.sources)
         if len(self.leaked):
-            add_counts(lost.counts, {HELD_OUT_TOO: len(self.leaked)})
+            first = list(islice(self.leaks(), SHOWN))
+            lost.join(Lost(counts={HELD_OUT_TOO: len(self.leaked)}, first=first))
         return lost
 
     @property

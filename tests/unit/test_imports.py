@@ -18,7 +18,7 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_reference"],
+    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference"],
     ["dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model"],
     [

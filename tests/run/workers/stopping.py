@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dpo.build_reference
-import dpo.data.prepare
+import dpo.data.store.work
 import dpo.evaluate.held_out
 import dpo.run
 import dpo.trainer
@@ -108,15 +108,15 @@ def each(moment: str, values: Iterable[Any]) -> Iterator[Any]:
 
 
 def watch() -> None:
-    prepare, reference, held_out, run, trainer = (
-        dpo.data.prepare,
+    work, reference, held_out, run, trainer = (
+        dpo.data.store.work,
         dpo.build_reference,
         dpo.evaluate.held_out,
         dpo.run,
         dpo.trainer,
     )
-    tokenize, step, generate = prepare.tokenize_pairs, trainer.train_step, Sampler._generate
-    prepare.tokenize_pairs = lambda *args: each("tokenizing", tokenize(*args))
+    tokenize, step, generate = work.tokenize_pairs, trainer.train_step, Sampler._generate
+    work.tokenize_pairs = lambda *args: each("tokenizing", tokenize(*args))
     reference.fingerprint = noted("fingerprint", reference.fingerprint)
     FrozenReference.logps = noted("reference", FrozenReference.logps)
     run.build_policy = noted("loading", run.build_policy)

@@ -137,8 +137,8 @@ Every setting is explained in dpo/config/schema.py; the files under conf/ show w
 """
 
 PREPARE = """\
-Reads, checks and tokenizes the pairs of a run, in parallel, and keeps them: no weights, no GPU. train.py does the same by
-itself before its first step; alone it serves a sweep, or a machine with many cores and no GPU.
+Reads, checks and tokenizes the pairs of a run, in parallel, and keeps them: no weights, no GPU. train.py does the same
+by itself before its first step; alone it serves a sweep, or a machine with many cores and no GPU.
 
   python -m dpo prepare model.path=my-sft-model data.path=pairs.jsonl
   python -m dpo prepare model=qwen7b data.cache_dir=/shared/data data.workers=16

@@ -1,4 +1,4 @@
-"""`python -m dpo prepare`: the pairs of a run read, checked, tokenized and kept. No weights are loaded, no workers meet."""
+"""`python -m dpo prepare`: the pairs of a run read, checked, tokenized and kept. No weights are loaded."""
 
 from pathlib import Path
 

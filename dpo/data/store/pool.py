@@ -14,7 +14,7 @@ from pathlib import Path
 from dpo.data.store.work import Chunk, Done, Work
 from dpo.errors import EnvironmentProblem
 
-ALONE = 4  # chunks that this process does by itself: a process of the pool takes seconds to start
+ALONE = 8  # chunks that this process does by itself: a process of the pool takes seconds to start
 AHEAD = 2  # chunks per process under way: one that is worked on, one that waits
 MOST = 32  # processes by default: rows are read and results written by one, at some 10,000 pairs/s
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": microseconds of CPU time per period

@@ -16,8 +16,8 @@ from dpo.data.store.manifest import Tally
 from dpo.data.text.template import ChatTemplate
 from dpo.data.text.tokenize import Overlong, TokenLimits, fit, length, tokenize_pairs
 
-CHUNK_ROWS = 1000  # a call of the tokenizer or between processes costs milliseconds, a row about one
-CHUNK_CHARACTERS = 2**23  # fewer rows where they are long: 16 processes with two chunks each hold 256 MiB at most
+CHUNK_ROWS = 512  # a call of the tokenizer or between processes costs milliseconds, a row about one
+CHUNK_CHARACTERS = 2**22  # fewer rows where they are long: 16 processes with two chunks each hold 128 MiB at most
 
 Item = Row | Reject | Pair
 """A row, one that cannot be read, or one that is a pair already."""

@@ -100,7 +100,7 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Sides, world:
             sum(len(section.members) for section in checked),
         )
     responses = Responses([*sections, *checked])
-    if len(responses.keys):
+    if len(responses):
         _look_up_or_compute(config, reference_source(config.reference, source), responses, world, stop)
     supplied.compare(spots, [group for section in checked for group in section], world.precision)
 
@@ -109,7 +109,7 @@ def _look_up_or_compute(
     config: RunConfig, source: ModelSource, responses: Responses, world: World, stop: StopRequest
 ) -> None:
     store = world.on_main(lambda: _open_store(config, source), stop.alone)
-    values = _agreed(world, lambda: store.lookup(responses.keys), len(responses.keys))
+    values = _agreed(world, lambda: responses.look_up(store.lookup), len(responses))
     n_missing = int(np.isnan(values).sum())
     found, total = f"{len(values) - n_missing:,}", f"{len(values):,}"
     doing = f", computing {n_missing:,}" if n_missing else ""

@@ -30,7 +30,7 @@ def run_prepare(composed: Composed, stop: StopRequest) -> str:
 def summary(sets: DataSets) -> str:
     """What the pairs come from, what became of the rows, and where it is kept."""
     head = ("source", "rows", "accepted", "rejected", "dropped", "pairs", "MB", "folder")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for source in sets.sources:
         tally, size = source.manifest.tally, sum(part.size for part in source.manifest.parts)
         counts = (tally.rows_read, tally.accepted, tally.rejected, tally.dropped, tally.pairs)

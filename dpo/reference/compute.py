@@ -92,7 +92,7 @@ class Pass:
         tokens = np.array([len(r) for t, _ in self._waiting for r in t.group.responses], dtype=np.int32)
         finite = np.isfinite(logps)
         if finite.any():
-            keys = self.responses.keys[places]
+            keys = self.responses.keys(np.array(places))
             self.store.append(Values(keys=keys[finite], logps=logps[finite], tokens=tokens[finite]))
         self._waiting, self._flushed = [], time.monotonic()
 

@@ -14,8 +14,9 @@ from dpo.data.pair import TokenizedPair
 from dpo.data.store.columns import KEYS
 from dpo.reference.keys import Keys
 
+AT_ONCE = 2**17  # keys that are held, sorted or looked up together: 2 MiB
 Places = NDArray[np.int64]
-"""[n] of responses in `Responses.keys`."""
+"""[n] of responses among the different ones, whose number is U."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,7 +24,7 @@ class Together:
     """Responses to one prompt that are computed in one row."""
 
     group: PromptGroup  # holds these responses and no pair
-    places: list[int]  # of each in `Responses.keys`
+    places: list[int]  # of each among all
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,28 +45,72 @@ class Planned:
 
 
 class Responses:
-    """The responses of all groups that lack a value: N with repetitions, U different ones."""
+    """The responses of all groups that lack a value: N with repetitions, U different ones, in the order of their keys.
+
+    In memory: 8 bytes for each of the N, and for each of the U.
+    """
 
     def __init__(self, sections: list[Groups]):
         self.sections = sections
-        # Of every section the places in `members` of the pairs that lack a value.
-        self._pairs = [np.flatnonzero(np.repeat(~groups.known(), groups.sizes)) for groups in sections]
+        self._pairs = [_lacking(groups) for groups in sections]  # numbers in `Groups.pairs`, ascending
         self._begins = np.cumsum([0, *map(len, self._pairs)])  # in pairs
-        self._last: tuple[int, TokenizedPair] | None = None
-        self.keys, self.first, self.places = _different(self._all_keys())  # [U] sorted, [U] in 0..N-1, [N] in 0..U-1
+        # [U] which of 0..N-1 (chosen, rejected, chosen, ... of all pairs) comes first, [N] which of 0..U-1 each is.
+        self.first, self.places = self._different()
+        self._last: tuple[int, TokenizedPair] | None = None  # number over all sections, and the pair
 
-    def _all_keys(self) -> Keys:
-        """[N] chosen, rejected, chosen, rejected, ... of all pairs in order."""
-        found = [
-            groups.pairs.column(KEYS)[groups.members[pairs]].reshape(-1)
-            for groups, pairs in zip(self.sections, self._pairs, strict=True)
-        ]
-        return np.concatenate([np.empty(0, f"S{BYTES}"), *found])
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def keys(self, places: Places) -> Keys:
+        """[n] of these responses; ascending places have ascending keys."""
+        numbers = self.first[places].astype(np.int64)
+        found = np.empty((len(numbers), 2), f"S{BYTES}")
+        owners = np.searchsorted(self._begins, numbers // 2, side="right") - 1
+        for section, groups in enumerate(self.sections):
+            mine = np.flatnonzero(owners == section)
+            pairs = self._pairs[section][numbers[mine] // 2 - self._begins[section]]
+            found[mine] = groups.pairs.take(KEYS, pairs)
+        return found[np.arange(len(numbers)), numbers % 2]
+
+    def look_up(self, lookup: Callable[[Keys], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """[U] what `lookup` finds for the keys, given to it in ascending order and some at a time."""
+        found = np.empty(len(self), np.float32)
+        for begin in range(0, len(self), AT_ONCE):
+            places = np.arange(begin, min(begin + AT_ONCE, len(self)))
+            found[places] = lookup(self.keys(places))
+        return found
+
+    def _different(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """`first` and `places`. Keys are 16 bytes of randomness: equal ones meet in one part of all by their first
+        byte, and the parts are sorted one after the other."""
+        count = 2 * int(self._begins[-1])
+        n_parts = min(256, -(-count // AT_ONCE))
+        first, places = [np.empty(0, np.int32)], np.empty(count, np.int32)
+        n_different = 0
+        for part in range(n_parts):
+            numbers, keys = self._part(part, n_parts)
+            different, where, which = np.unique(keys, return_index=True, return_inverse=True)
+            first.append(numbers[where])
+            places[numbers] = n_different + which
+            n_different += len(different)
+        return np.concatenate(first), places
+
+    def _part(self, part: int, n_parts: int) -> tuple[NDArray[np.int32], Keys]:
+        """The keys of one part, and which of 0..N-1 each belongs to."""
+        numbers, keys = [np.empty(0, np.int32)], [np.empty(0, f"S{BYTES}")]
+        for groups, pairs, begin in zip(self.sections, self._pairs, self._begins.tolist(), strict=False):
+            for start in range(0, len(pairs), AT_ONCE):
+                found = groups.pairs.take(KEYS, pairs[start : start + AT_ONCE]).reshape(-1)
+                heads = found.view(np.uint8).reshape(-1, BYTES)[:, 0].astype(np.int32)
+                mine = np.flatnonzero(heads * n_parts // 256 == part)
+                numbers.append((mine + 2 * (begin + start)).astype(np.int32))
+                keys.append(found[mine])
+        return np.concatenate(numbers), np.concatenate(keys)
 
     def together(self, wanted: Places, fits: Callable[[PromptGroup], bool]) -> Planned:
         """The responses at these places, those of a prompt together as far as they fit into a row."""
         wanted = wanted[np.argsort(self.first[wanted])]  # in the order of the data
-        prompts = self._prompts(self.first[wanted] // 2)
+        prompts = self._prompts()[self.first[wanted] // 2]
         order = np.argsort(prompts, kind="stable")
         ends = np.append(np.flatnonzero(prompts[order][1:] != prompts[order][:-1]) + 1, len(order))
         places, begins, longest, row_tokens = (array("q") for _ in range(4))
@@ -87,11 +132,13 @@ class Responses:
 
     def assign(self, values: NDArray[np.float32]) -> None:
         """Give every group its part of `values` [U]."""
-        each = values[self.places].reshape(-1, 2)
-        for groups, pairs, begin in zip(self.sections, self._pairs, self._begins, strict=False):
+        for groups, pairs, begin in zip(self.sections, self._pairs, self._begins.tolist(), strict=False):
             if groups.reference is None:
                 groups.reference = np.full((len(groups.members), 2), np.nan, np.float32)
-            groups.reference[pairs] = each[begin : begin + len(pairs)]
+            mine = self.places[2 * begin : 2 * (begin + len(pairs))]
+            lacking = np.isnan(groups.reference[:, 0])
+            at = np.searchsorted(pairs, groups.members[lacking])
+            groups.reference[lacking] = values[mine].reshape(-1, 2)[at]
 
     def _of_prompt(self, places: list[int], fits: Callable[[PromptGroup], bool]) -> Iterator[Together]:
         """All wanted responses to one prompt, in as few rows as hold them."""
@@ -102,13 +149,10 @@ class Responses:
                 yield Together(group=_joined(responses[begin:end]), places=places[begin:end])
                 begin = end
 
-    def _prompts(self, pairs: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """The prompt's key of each of these pairs, counted over all sections."""
-        keys = [
-            groups.pairs.column("prompt_key")[groups.members[own]]
-            for groups, own in zip(self.sections, self._pairs, strict=True)
-        ]
-        return np.concatenate([np.empty(0, np.uint64), *keys])[pairs]
+    def _prompts(self) -> NDArray[np.uint64]:
+        """The key of every pair's prompt, over all sections."""
+        keys = [groups.pairs.take("prompt_key", own) for groups, own in zip(self.sections, self._pairs, strict=True)]
+        return np.concatenate([np.empty(0, np.uint64), *keys])
 
     def _response(self, place: int) -> PromptGroup:
         """One response as a group of its own."""
@@ -129,9 +173,8 @@ class Responses:
         """Counted over all sections. Both sides are asked for one after the other, and read once."""
         if self._last is None or self._last[0] != number:
             section = int(np.searchsorted(self._begins, number, side="right")) - 1
-            groups = self.sections[section]
-            member = groups.members[self._pairs[section][number - self._begins[section]]]
-            self._last = number, groups.pairs[int(member)]
+            pair = self._pairs[section][number - self._begins[section]]
+            self._last = number, self.sections[section].pairs[int(pair)]
         return self._last[1]
 
 
@@ -147,7 +190,8 @@ def _joined(responses: list[PromptGroup]) -> PromptGroup:
     )
 
 
-def _different(keys: Keys) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
-    """(the different ones of `keys` [N] in order, where each comes for the first time, which of them each is)."""
-    found, first, places = np.unique(keys, return_index=True, return_inverse=True)
-    return found, first, places
+def _lacking(groups: Groups) -> NDArray[np.int64]:
+    """Numbers in `Groups.pairs` of the pairs without values, ascending."""
+    if groups.reference is None:
+        return np.sort(groups.members)
+    return np.sort(groups.members[np.repeat(~groups.known(), groups.sizes)])

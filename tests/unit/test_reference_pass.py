@@ -75,7 +75,7 @@ def a_store(folder: Path) -> Store:
 
 
 def nothing_known(responses: Responses) -> np.ndarray:
-    return np.full(len(responses.keys), np.nan, np.float32)
+    return np.full(len(responses), np.nan, np.float32)
 
 
 def limits(layout: str, max_tokens: int) -> MicroBatches:
@@ -86,7 +86,7 @@ ROWS = limits("packed", 12)
 
 
 def all_of(responses: Responses) -> np.ndarray:
-    return np.arange(len(responses.keys))
+    return np.arange(len(responses))
 
 
 def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Path) -> None:
@@ -99,13 +99,13 @@ def test_every_response_is_computed_once_and_goes_to_all_its_groups(tmp_path: Pa
     responses.assign(values)
     assert [group.reference for group in (*train, *held_out)] == [[-5, -3], [-2, -4], [-7, -6], [-3, -5]]
     assert sum(len(batch.tokens) for batch in model.rows) == 6
-    np.testing.assert_array_equal(a_store(tmp_path).lookup(responses.keys), values)
+    np.testing.assert_array_equal(responses.look_up(a_store(tmp_path).lookup), values)
 
 
 def test_the_keys_are_those_of_the_groups() -> None:
     groups = group_pairs([replace(pair, chosen_context=((1, 2),)) for pair in pairs_of([5, 3], [2, 4], [7, 6])], 4)
     responses = Responses([groups])
-    assert responses.keys[responses.places].tolist() == response_keys(groups).tolist()
+    assert responses.keys(responses.places).tolist() == response_keys(groups).tolist()
 
 
 def test_only_what_is_missing_is_computed() -> None:
@@ -114,7 +114,7 @@ def test_only_what_is_missing_is_computed() -> None:
     missing = [t for row in missing_rows(responses, values, ROWS) for t in row.load(responses)]
     assert sorted(place for t in missing for place in t.places) == [1, 3]
     for t in missing:
-        assert response_keys([t.group]).tolist() == responses.keys[t.places].tolist()
+        assert response_keys([t.group]).tolist() == responses.keys(np.array(t.places)).tolist()
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
@@ -155,7 +155,7 @@ def test_rows_are_full_and_hold_neighbours_by_length(layout: str) -> None:
     responses = responses_of(pairs_of(*generator.integers(1, 60, (400, 2)).tolist()))
     planned = responses.together(all_of(responses), limits(layout, 1000).hold)
     rows = cut_rows(planned, limits(layout, 1000))
-    assert sorted(place for row in rows for place in row.places) == list(range(len(responses.keys)))
+    assert sorted(place for row in rows for place in row.places) == list(range(len(responses)))
     loaded = [row.load(responses) for row in rows]
     lengths = [[t.group.longest for t in row] for row in loaded]
     assert [n for row in lengths for n in row] == sorted((n for row in lengths for n in row), reverse=True)
@@ -183,7 +183,7 @@ def test_it_writes_as_it_goes_and_stops_between_rows(tmp_path: Path, monkeypatch
     with pytest.raises(Stopped, match="asked to"):
         first.run(missing_rows(responses, values, ROWS), values)
     assert len(parts_of(a_store(tmp_path).folder)) == 2
-    known = a_store(tmp_path).lookup(responses.keys)
+    known = responses.look_up(a_store(tmp_path).lookup)
     n_missing = int(np.isnan(known).sum())
     assert 0 < n_missing < len(known)
     again = Lengths()
@@ -214,4 +214,4 @@ def test_what_is_not_finite_names_the_row_and_is_not_kept(tmp_path: Path) -> Non
     rows = missing_rows(responses, values, limits("packed", 100))
     with pytest.raises(ModelError, match=r"a\.jsonl:1 is not finite"):
         a_pass(a_store(tmp_path), responses, Broken(), 100).run(rows, values)
-    assert int(np.isfinite(a_store(tmp_path).lookup(responses.keys)).sum()) == 3
+    assert int(np.isfinite(responses.look_up(a_store(tmp_path).lookup)).sum()) == 3

@@ -9,7 +9,7 @@ offsets (int32) where values differ in length.
 import os
 from array import array
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -52,12 +52,15 @@ class ArrowFile:
     def text(self, name: str, number: int) -> str:
         return self._varying(name, number, 1).decode()
 
-    def read_into(self, name: str, values: NDArray[Any]) -> None:
-        """Fill `values` [n, ...] with a whole column of fixed width."""
-        for batch, begin in enumerate(self._begins[:-1]):
-            target = values[begin : self._begins[batch + 1]]
-            data = self._read(target.nbytes, int(self._buffers[name][batch, 0]))
-            target[:] = np.frombuffer(data, values.dtype).reshape(target.shape)
+    def take(self, name: str, numbers: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Fill `values` [n, ...] with those of these rows, ascending, of a column of fixed width."""
+        bounds = np.searchsorted(numbers, self._begins).tolist()
+        for batch, (a, b) in enumerate(pairwise(bounds)):
+            if a < b:
+                begin, end = self._begins[batch], self._begins[batch + 1]
+                data = self._read((end - begin) * values[:1].nbytes, int(self._buffers[name][batch, 0]))
+                whole = np.frombuffer(data, values.dtype).reshape(-1, *values.shape[1:])
+                values[a:b] = whole[numbers[a:b] - begin]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """[n] entries of every value of a column of varying length."""

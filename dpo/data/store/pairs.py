@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import isnan
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,9 @@ class Pairs(Protocol):
 
     def column(self, name: str) -> NDArray[Any]:
         """[n] of `columns.FIXED`, or `dataset`, or [n, 2] of `columns.KEYS`."""
+
+    def take(self, name: str, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """The same of these pairs alone."""
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """[n] how many entries a column of `columns.LISTS` has for each pair."""
@@ -100,13 +103,29 @@ class PairStore:
         return len(np.unique(np.cumsum(begins)[numbers]))
 
     def column(self, name: str) -> NDArray[Any]:
+        return self.take(name, np.arange(len(self)))
+
+    def take(self, name: str, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """[n] a column of these pairs alone. Fast for neighbours: what stands between them is read as well."""
+        order = None if (numbers[1:] >= numbers[:-1]).all() else np.argsort(numbers, kind="stable")
+        ascending = numbers if order is None else numbers[order]
+        values = self._values(name, ascending)
+        if order is None:
+            return values
+        found = np.empty_like(values)
+        found[order] = values
+        return found
+
+    def _values(self, name: str, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Of pairs in ascending order."""
+        bounds = np.searchsorted(numbers, self._begins).tolist()
         if name == "dataset":
-            numbers = [self.names.index(self.sources[source].name) for source, _ in self._files]
-            return np.repeat(np.array(numbers, np.uint16), [len(file) for _, file in self._files])
+            names = [self.names.index(self.sources[source].name) for source, _ in self._files]
+            return np.repeat(np.array(names, np.uint16), np.diff(bounds))
         dtype = KEY_TYPE if name == KEYS else FIXED[name][0]
-        values = np.empty((len(self), 2) if name == KEYS else len(self), dtype)
-        for (_, file), begin in zip(self._files, self._begins, strict=False):
-            file.read_into(name, values[begin : begin + len(file)])
+        values = np.empty((len(numbers), 2) if name == KEYS else len(numbers), dtype)
+        for (_, file), begin, (a, b) in zip(self._files, self._begins, pairwise(bounds), strict=False):
+            file.take(name, numbers[a:b] - begin, values[a:b])
         return values
 
     def lengths(self, name: str) -> NDArray[np.int64]:
@@ -158,7 +177,10 @@ class PairView:
         return self.store.pair(int(self.rows[number]))
 
     def column(self, name: str) -> NDArray[Any]:
-        return self.store.column(name)[self.rows]
+        return self.store.take(name, self.rows)
+
+    def take(self, name: str, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        return self.store.take(name, self.rows[numbers])
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         return self.store.lengths(name)[self.rows]
@@ -172,6 +194,9 @@ class PairList(list[TokenizedPair]):
             keys = [record.response_keys for record in self._records]
             return np.array(keys, KEY_TYPE).reshape(-1, 2)
         return fixed(self._records, name)
+
+    def take(self, name: str, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        return self.column(name)[numbers]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         return np.array([len(getattr(pair, name)) for pair in self], np.int64)

@@ -162,7 +162,8 @@ remember()
 for item in [Item.parse(text) for text in items.split()]:
     now = Now(item=item, worker=int(worker))
     deadline = [f"checkpoint.deadline={DEADLINE}"] if item.how == "deadline" else []
-    own = [f"name={item.run}", "output_dir=.", f"reference.cache_dir=cache-{item.run}"]
+    caches = [f"reference.cache_dir=cache-{item.run}", f"data.cache_dir=data-{item.run}"]
+    own = [f"name={item.run}", "output_dir=.", *caches]
     code = cli.main([*overrides, *deadline, *own])
     if code:
         sys.exit(code)

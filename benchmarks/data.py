@@ -3,7 +3,7 @@
     python benchmarks/data.py [pairs=10000,100000,1000000] [tokens=600] [workers=1] [out=data.json]
 
 Synthetic pairs of about `tokens` tokens with log-normal lengths, a byte-level BPE tokenizer trained on their words and
-its chat template. Every stage runs in a process of its own, and what it holds is read ten times a second, of all its
+its chat template. Every stage runs in a process of its own, and what it holds is read a hundred times a second, of all its
 processes together: `MB` is memory that only they can free (RssAnon) above what it was after the imports, `MB in all` is
 the process itself at its largest, with libraries and everything (VmHWM).
 """
@@ -39,7 +39,7 @@ from dpo.model.tiny import build_tiny_tokenizer
 from dpo.reference.responses import Responses
 
 BATCH = 128  # pairs per step
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.01
 STAGES = ("prepare", "epoch", "reference keys")
 WORDS = 1000  # in the texts, each of them about one token
 

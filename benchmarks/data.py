@@ -3,9 +3,9 @@
     python benchmarks/data.py [pairs=10000,100000,1000000] [tokens=600] [workers=1] [out=data.json]
 
 Synthetic pairs of about `tokens` tokens with log-normal lengths, a byte-level BPE tokenizer trained on their words and
-its chat template. Every stage runs in a process of its own, and what it holds is read a hundred times a second, of all its
-processes together: `MB` is memory that only they can free (RssAnon) above what it was after the imports, `MB in all` is
-the process itself at its largest, with libraries and everything (VmHWM).
+its chat template. Every stage runs in a process of its own. `pairs/s per core`: CPU time of all its processes. `MB`:
+memory that only they can free (RssAnon), all of them together, above what it was after the imports, looked at a hundred
+times a second. `MB in all`: the process itself at its largest, with libraries and everything (VmHWM).
 """
 
 import json

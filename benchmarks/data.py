@@ -162,7 +162,7 @@ def _cpu_seconds() -> float:
 
 
 def _held() -> int:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    children = [pid for thread in Path("/proc/self/task").glob("*/children") for pid in thread.read_text().split()]
     return sum(_status(pid).get("RssAnon", 0) for pid in (os.getpid(), *map(int, children)))
 
 

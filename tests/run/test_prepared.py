@@ -41,7 +41,8 @@ def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
 
 def pool_of(process: subprocess.Popen[str]) -> list[int]:
     """Process ids of the pool, once both have begun."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     found = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return found if len(found) == 2 else []
 

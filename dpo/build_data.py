@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from dpo.config.schema import ModelConfig, RunConfig
+from dpo.config.schema import ModelConfig, RunConfig, SftLossConfig
 from dpo.data.batch import PromptGroup
 from dpo.data.group import chosen_alone, group_pairs
 from dpo.data.pair import TokenizedPair
@@ -84,13 +84,19 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
     """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
 
     Raises:
-        DataError: rows bring reference log-probabilities that contradict each other or reference=.
+        DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
+            other or reference=.
     """
+    _require_pairs(sets, config)
     together = config.data.group_by_prompt and loss.kind.per == "pair"
     most = config.optim.global_batch_size if together else 1
 
     def group(pairs: list[TokenizedPair]) -> list[PromptGroup]:
-        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
+        return (
+            chosen_alone([pair for pair in pairs if pair.chosen_ids])
+            if loss.answers == "chosen"
+            else group_pairs(pairs, most)
+        )
 
     with lasting_objects():
         train, held_out = group(sets.train), group(sets.held_out)
@@ -104,11 +110,27 @@ def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
     return Groups(train=train, held_out=held_out, supplied=own is not None)
 
 
+def _require_pairs(sets: TokenizedSets, config: RunConfig) -> None:
+    """Unpaired rows suit a loss that learns good answers alone; the bad ones among them are left out there."""
+    unpaired = [pair for pair in (*sets.train, *sets.held_out) if not (pair.chosen_ids and pair.rejected_ids)]
+    if not unpaired:
+        return
+    if not (isinstance(config.loss, SftLossConfig) and config.loss.answers == "chosen"):
+        raise DataError(
+            f"{unpaired[0].source} and {len(unpaired) - 1} more rows hold one answer with a label instead of two to "
+            f"compare, which loss={config.loss.name} needs: use loss=sft (loss.answers=chosen), which learns the good ones"
+        )
+    good = sum(bool(pair.chosen_ids) for pair in unpaired)
+    log.info("unpaired rows: %d good answers are learnt, %d bad ones left out", good, len(unpaired) - good)
+    if not any(pair.chosen_ids for pair in sets.train):
+        raise DataError("no training row holds a good answer, which loss=sft would learn: all labels are false")
+
+
 def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:
     """A tokenizer of another model can know more tokens than the embedding has rows; a GPU only aborts then."""
     rows = text.model.get_text_config().vocab_size
     for pair in (*sets.train, *sets.held_out):
-        if (highest := max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids)) >= rows:
+        if (highest := max([*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids])) >= rows:
             raise ModelError(
                 f"{pair.source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the "
                 f"model's embedding has {rows} rows: the tokenizer in model.path does not belong to this model"

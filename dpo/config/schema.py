@@ -37,6 +37,17 @@ class ModelConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """Several qualities per answer (`dimensions` on a row, the attributes of HelpSteer, UltraFeedback's annotations) as
+    one score, which says which answer is chosen."""
+
+    weights: dict[str, float] = field(default_factory=dict)  # {helpfulness: 1, verbosity: -0.5}; {}: labels decide
+    margin: bool = False  # the difference of the weighted scores is the pair's margin
+    # What happens to a pair whose label says otherwise: keep the label | swap the sides | drop the pair. Counted.
+    contradicts: str = one_of("swap", "keep", "swap", "drop")
+
+
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where the preference pairs come from and which of them are used."""
 
@@ -54,6 +65,12 @@ class DataConfig:
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True
+    # Prompts without roles: a user turn for the chat template, or text that the answer continues, without a template.
+    plain_text: str = one_of("user_turn", "user_turn", "raw")
+    preference: str = one_of("better", "better", "safer")  # which label of PKU-SafeRLHF: more helpful, or safer
+    # Of an answer list with ranks or scores: every pair | the best and the worst | the best and each other one.
+    ranked_pairs: str = one_of("all", "all", "best_worst", "best_rest")
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     # Columns ref_chosen_logps and ref_rejected_logps, where rows have them: auto: used instead of computing | ignore
     reference_logps: str = one_of("auto", "auto", "ignore")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from dpo.config.schema import DataConfig
-from dpo.data.formats.convert import Converted, convert_rows
-from dpo.data.pair import Pair, Reject, TokenizedPair
+from dpo.data.formats.convert import Converted, convert_rows, require_used
+from dpo.data.formats.settings import format_settings
+from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
 from dpo.data.read.files import Origin
 from dpo.data.rejects import check_rejects, count_reasons, show, write_rejects
 from dpo.data.split import split_pairs, without_prompts_of
@@ -32,7 +33,7 @@ KEPT_SHARE = 0.99  # of the pairs, by the limit that the notes recommend
 
 @dataclass(kw_only=True, slots=True)
 class PairSets:
-    """All rows, sorted: train + held_out + rejects + dropped = rows_read."""
+    """All rows, sorted: each is a reject, is dropped, or gave one or more of the pairs."""
 
     train: list[Pair]
     held_out: list[Pair]
@@ -44,7 +45,7 @@ class PairSets:
 
 @dataclass(kw_only=True, slots=True)
 class TokenizedSets:
-    """The same after tokenizing: train + held_out + rejects + dropped = rows_read."""
+    """The same after tokenizing."""
 
     train: list[TokenizedPair]
     held_out: list[TokenizedPair]
@@ -61,14 +62,13 @@ def read_pairs(config: DataConfig, eval_fraction: float) -> PairSets:
     """
     if config.path is None:
         return _demo_sets(config)
-    main = convert_rows(
-        Origin(path=config.path, split=config.split, revision=config.revision, limit=config.limit),
-        config.format,
-        config.reference_logps,
-    )
+    origin = Origin(path=config.path, split=config.split, revision=config.revision, limit=config.limit)
+    settings = format_settings(config)
+    main = convert_rows(origin, settings)
+    require_used([main.converter])
     if config.eval_path is None and config.eval_split is None:
         return _split_sets(config, main, eval_fraction)
-    return _sets_with_eval(config, main, convert_rows(_eval_origin(config), config.format, config.reference_logps))
+    return _sets_with_eval(config, main, convert_rows(_eval_origin(config), settings))
 
 
 def _demo_sets(config: DataConfig) -> PairSets:
@@ -103,7 +103,14 @@ def _split_sets(config: DataConfig, main: Converted, fraction: float) -> PairSet
     notes = [_note(config.path, main, f"{len(train)} train / {len(held_out)} held-out")]
     if fraction > 0 and not held_out and train:
         notes.append("data: all pairs have the same prompt, so that none is held out; set data.eval_path to evaluate")
-    return PairSets(train=train, held_out=held_out, rejects=main.rejects, rows_read=main.rows_read, notes=notes)
+    return PairSets(
+        train=train,
+        held_out=held_out,
+        rejects=main.rejects,
+        dropped=main.dropped,
+        rows_read=main.rows_read,
+        notes=notes,
+    )
 
 
 def _sets_with_eval(config: DataConfig, main: Converted, held: Converted) -> PairSets:
@@ -122,16 +129,24 @@ def _sets_with_eval(config: DataConfig, main: Converted, held: Converted) -> Pai
         train=train,
         held_out=held.pairs,
         rejects=main.rejects + held.rejects,
-        dropped=[Reject(source=pair.source, reason=HELD_OUT_TOO, detail=detail) for pair in leaked],
+        dropped=[
+            *main.dropped,
+            *held.dropped,
+            *(Dropped(source=pair.source, reason=HELD_OUT_TOO, detail=detail) for pair in leaked),
+        ],
         rows_read=main.rows_read + held.rows_read,
         notes=notes,
     )
 
 
 def _note(path: str | None, converted: Converted, sides: str) -> str:
-    form = converted.format
-    bad = f", bad rows: {count_reasons(converted.rejects)}" if converted.rejects else ""
-    return f"data: {path}: format {form.name} ({form.description}), {converted.rows_read} rows, {sides}{bad}"
+    counted = {
+        "bad rows": count_reasons(converted.rejects),
+        "left out": count_reasons(converted.dropped),
+        "of the pairs": ", ".join(f"{count} {remark}" for remark, count in converted.remarks.most_common()),
+    }
+    more = "".join(f", {what}: {counts}" for what, counts in counted.items() if counts)
+    return f"data: {path}: {converted.converter.describe()}, {converted.rows_read} rows, {sides}{more}"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,13 +1,19 @@
-"""Rows to pairs: recognise the format, convert every row, turn what is wrong with one into a `Reject`."""
+"""Rows to pairs: what is wrong with a row becomes a `Reject`, what it leaves open a `Dropped`."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
-from dpo.data.formats.messages import WRONG_TYPE, RowProblem, check
-from dpo.data.formats.table import Format, choose_format, columns_of
-from dpo.data.pair import Pair, Reject
+from dpo.data.formats.adjacent import joined
+from dpo.data.formats.compare import compare
+from dpo.data.formats.format import Format
+from dpo.data.formats.judgement import PAIR, Judgement, check_prompt
+from dpo.data.formats.recognise import objective_for, prompt_style, text_note, unused_settings
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.formats.table import choose_format
+from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
+from dpo.data.pair import Dropped, Message, Pair, Reject
 from dpo.data.read.files import Origin, Row, read_rows
 from dpo.errors import DataError
 
@@ -16,63 +22,94 @@ SAMPLE = 1000  # rows looked at to recognise the format
 
 
 @dataclass(kw_only=True, slots=True)
-class Converted:
-    """All rows of one source."""
+class Converter:
+    """How the rows of one source become pairs. It can be sent to another process."""
 
-    pairs: list[Pair]
-    rejects: list[Reject]
-    rows_read: int
     format: Format
+    settings: FormatSettings
+    dataset: str = ""  # name of the source, for every pair
+    notes: list[str] = field(default_factory=list)  # for the log: what the sample showed, what settings do
+    unused: list[str] = field(default_factory=list)  # settings without effect on this source
+
+    def pairs(self, row: Row) -> list[Pair] | Reject:
+        """The pairs of a row, at least one, or why it gives none (`Dropped`: nothing is wrong with it). Never raises,
+        whatever JSON the row holds."""
+        try:
+            return self._pairs(row)
+        except LeftOut as problem:
+            return Dropped(source=row.source, reason=problem.reason, detail=problem.detail)
+        except RowProblem as problem:
+            return Reject(source=row.source, reason=problem.reason, detail=problem.detail)
+        except RecursionError:  # from showing a value nested about as deep as the JSON parser allows
+            return Reject(source=row.source, reason=WRONG_TYPE, detail="a value is nested too deeply")
+
+    def _pairs(self, row: Row) -> list[Pair]:
+        judgement = self.format.convert(row.values, self.settings)
+        check_prompt(judgement.prompt)
+        if (margin := parse_number(row.values.get("margin"), "margin")) is not None:
+            judgement.margin = margin
+        reference = _reference(row.values, judgement) if self.settings.reference_logps == "auto" else None
+        prompt = [_unweighted(turn) for turn in judgement.prompt]
+        return [
+            Pair(
+                prompt=prompt,
+                chosen=one.chosen.turns,
+                rejected=one.rejected.turns,
+                source=row.source,
+                dataset=self.dataset,
+                tools=judgement.tools,
+                margin=one.margin,
+                reference=reference[::-1] if reference and one.swapped else reference,
+                remarks=one.remarks,
+            )
+            for one in compare(judgement, self.settings)
+        ]
+
+    def describe(self) -> str:
+        """For the log: the format, and what the sample and the settings decide about it."""
+        return "; ".join([f"format {self.format.name} ({self.format.description})", *self.notes])
 
 
-def convert_rows(origin: Origin, format_setting: str, reference_logps: str = "auto") -> Converted:
-    """Read `origin` whole and convert it; `reference_logps="ignore"` passes over the rows' own. Raises DataError:
-    nothing there, format unknown."""
-    rows = list(read_rows(origin))
-    if not rows:
-        raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
-    readable = [row for row in rows if isinstance(row, Row)]
-    if not readable:
-        first = next(row for row in rows if isinstance(row, Reject))
-        raise DataError(
-            f"no row of {origin.path} can be read; the first, {first.source}: {first.reason}: {first.detail}"
-        )
-    columns = columns_of(row.values for row in readable[:SAMPLE])
-    chosen = choose_format(format_setting, columns, origin.path)
-    supplied = reference_logps == "auto"
-    pairs, rejects = _partition(parse_row(chosen, row, supplied) if isinstance(row, Row) else row for row in rows)
-    return Converted(pairs=pairs, rejects=rejects, rows_read=len(rows), format=chosen)
-
-
-def parse_row(format: Format, row: Row, supplied: bool = True) -> Pair | Reject:
-    """One row as a pair, with its own reference log-probabilities if they are wanted (`supplied`), or why it is none.
-    Never raises, whatever JSON the row holds."""
-    try:
-        answers = format.convert(row.values)
-        check(answers)
-        margin = _number(row.values.get("margin"), "margin")
-        reference = _reference(row.values) if supplied else None
-    except RowProblem as problem:
-        return Reject(source=row.source, reason=problem.reason, detail=problem.detail)
-    except RecursionError:  # from showing a value nested about as deep as the JSON parser allows
-        return Reject(source=row.source, reason=WRONG_TYPE, detail="a value is nested too deeply")
-    return Pair(
-        prompt=answers.prompt,
-        chosen=answers.chosen,
-        rejected=answers.rejected,
-        source=row.source,
-        margin=margin,
-        reference=reference,
+def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, dataset: str = "") -> Converter:
+    """How data with this sample of rows is read. `where`: its path, for messages. Raises DataError: the format is not
+    recognised, or the settings do not suit it."""
+    chosen = choose_format(settings.format, rows, where)
+    style = prompt_style(chosen, rows, settings)
+    read_as = replace(settings, plain_text=style)
+    objective, note = objective_for(chosen, rows, read_as)
+    return Converter(
+        format=chosen,
+        settings=replace(read_as, objective=objective),
+        dataset=dataset,
+        notes=[line for line in (text_note(chosen, style), note) if line],
+        unused=unused_settings(chosen, settings, objective),
     )
 
 
-def _reference(values: dict[str, Any]) -> tuple[float, float] | None:
+def require_used(converters: Sequence[Converter]) -> None:
+    """Raises DataError: a setting changes nothing in any of the sources."""
+    first, *others = converters
+    unused = [name for name in first.unused if all(name in other.unused for other in others)]
+    if unused:
+        formats = ", ".join(sorted({converter.format.name for converter in converters}))
+        raise DataError(f"{' and '.join(unused)} would change nothing: the data has the format {formats}. Remove it")
+
+
+def _unweighted(turn: Message) -> Message:
+    """A turn of the prompt, where a loss weight says nothing: no prompt is scored."""
+    return {key: value for key, value in turn.items() if key != "scored"}
+
+
+def _reference(row: Values, judgement: Judgement) -> tuple[float, float] | None:
     """The optional columns with the summed log-probability of each answer under the reference. Raises RowProblem."""
-    chosen, rejected = (_number(values.get(name), name) for name in REFERENCE_LOGPS)
+    chosen, rejected = (parse_number(row.get(name), name) for name in REFERENCE_LOGPS)
     if chosen is None and rejected is None:
         return None
-    if chosen is None or rejected is None:
-        detail = f"{' and '.join(REFERENCE_LOGPS)} belong together, {REFERENCE_LOGPS[chosen is not None]} is missing"
+    if chosen is None or rejected is None or judgement.kind != PAIR:
+        missing = (
+            f"{REFERENCE_LOGPS[chosen is not None]} is missing" if judgement.kind == PAIR else "the row is no pair"
+        )
+        detail = f"{' and '.join(REFERENCE_LOGPS)} belong together, {missing}"
         raise RowProblem("half of the reference log-probabilities", detail)
     if max(chosen, rejected) > 0:
         detail = f"{chosen:g} and {rejected:g}; the log of a probability is never above 0"
@@ -80,25 +117,47 @@ def _reference(values: dict[str, Any]) -> tuple[float, float] | None:
     return chosen, rejected
 
 
-def _number(value: object, name: str) -> float | None:
-    """The optional column `name`. Raises RowProblem."""
-    if value is None:
-        return None
-    try:
-        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RowProblem(f"{name} is not a number", f"{name} is {str(value)[:60]!r}, expected a finite number or null")
-    return number
+@dataclass(kw_only=True, slots=True)
+class Converted:
+    """All rows of one source: a row is in `rejects`, in `dropped`, or gave one or more of `pairs`."""
+
+    pairs: list[Pair]
+    rejects: list[Reject]
+    dropped: list[Reject]  # sound rows that prefer nothing
+    rows_read: int  # adjacent rows that were joined count as one
+    converter: Converter
+
+    @property
+    def remarks(self) -> Counter[str]:
+        """How many pairs have which remark."""
+        return Counter(remark for pair in self.pairs for remark in pair.remarks)
 
 
-def _partition(results: Iterable[Pair | Reject]) -> tuple[list[Pair], list[Reject]]:
-    pairs: list[Pair] = []
-    rejects: list[Reject] = []
-    for result in results:
-        if isinstance(result, Pair):
-            pairs.append(result)
+def convert_rows(origin: Origin, settings: FormatSettings) -> Converted:
+    """Read `origin` whole and convert it. Raises DataError: nothing there, format unknown."""
+    rows = iter(read_rows(origin))
+    first = list(islice(rows, SAMPLE))
+    converter = converter_for(_readable(first, origin), settings, origin.path)
+    found = Converted(pairs=[], rejects=[], dropped=[], rows_read=0, converter=converter)
+    for row in joined(chain(first, rows), converter.format):
+        found.rows_read += 1
+        result = converter.pairs(row) if isinstance(row, Row) else row
+        if isinstance(result, list):
+            found.pairs += result
         else:
-            rejects.append(result)
-    return pairs, rejects
+            (found.dropped if isinstance(result, Dropped) else found.rejects).append(result)
+    return found
+
+
+def _readable(rows: Sequence[Row | Reject], origin: Origin) -> list[Values]:
+    """The values of the rows that could be read. Raises DataError: none could."""
+    if not rows:
+        raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
+    values = [row.values for row in rows if isinstance(row, Row)]
+    if not values:
+        first = next(row for row in rows if isinstance(row, Reject))
+        raise DataError(
+            f"none of the first {len(rows)} rows of {origin.path} can be read; {first.source}: {first.reason}: "
+            f"{first.detail}"
+        )
+    return values

@@ -1,0 +1,85 @@
+"""A sample of rows -> how all of them are read: format, what plain text is, which settings have an effect."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from dpo.config.schema import ObjectiveConfig
+from dpo.data.formats.format import Format
+from dpo.data.formats.judgement import Judgement
+from dpo.data.formats.lists import PROMPTS
+from dpo.data.formats.plain import CHOSEN
+from dpo.data.formats.prompts import RENDERED
+from dpo.data.formats.rendered import is_rendered
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.formats.values import RowProblem, Values, pick
+from dpo.errors import DataError
+
+OF_SOME_FORMATS = ("plain_text", "preference", "ranked_pairs")
+STYLES = {
+    "user_turn": "plain prompts are one user turn each (data.plain_text)",
+    "raw": "plain prompts are text that the answer continues, without a chat template (data.plain_text)",
+    RENDERED: "prompts are rendered with chat markers already: no template is applied to them again",
+}
+
+
+def prompt_style(format: Format, rows: Sequence[Values], settings: FormatSettings) -> str:
+    """What plain text is: as `settings` say, or "rendered" where most of the prompts open with chat markers."""
+    if "plain_text" not in format.uses:
+        return settings.plain_text
+    names = CHOSEN if format.name == "texts" else f"{PROMPTS}|history|context"
+    texts = [text for row in rows if isinstance(text := pick(row, names)[1], str)]
+    return RENDERED if sum(map(is_rendered, texts)) * 2 > len(texts) else settings.plain_text
+
+
+def objective_for(
+    format: Format, rows: Sequence[Values], settings: FormatSettings
+) -> tuple[ObjectiveConfig, str | None]:
+    """(the objective as far as these rows have dimensions, a line for the log).
+
+    Raises DataError: the rows have dimensions, but one of the weighted names is not among them.
+    """
+    objective = settings.objective
+    if not objective.weights:
+        return objective, None
+    found = _dimensions(format, rows, settings)
+    if not found:
+        return replace(objective, weights={}), "no dimensions: data.objective changes nothing here"
+    for name in objective.weights:
+        if name not in found:
+            raise DataError(
+                f"data.objective.weights names {name}, which no row has; the dimensions are: {', '.join(found)}"
+            )
+    weights = " + ".join(f"{weight:g} {name}" for name, weight in objective.weights.items())
+    margin = ", which is their margin too" if objective.margin else ""
+    note = f"answers compared by {weights}{margin} (data.objective.weights), labels against it: {objective.contradicts}"
+    return objective, note
+
+
+def _dimensions(format: Format, rows: Sequence[Values], settings: FormatSettings) -> list[str]:
+    """Names of the dimensions in the sample, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        try:
+            judgement: Judgement = format.convert(row, settings)
+        except (RowProblem, RecursionError):
+            continue
+        counts.update(name for answer in judgement.answers for name in answer.dimensions)
+    return [name for name, _ in counts.most_common()]
+
+
+def unused_settings(format: Format, settings: FormatSettings, objective: ObjectiveConfig) -> list[str]:
+    """The settings that differ from their defaults and change nothing in data of this format. `objective`: what is left
+    of `settings.objective` there."""
+    default = asdict(FormatSettings())
+    unused = [
+        f"data.{name}={value}"
+        for name, value in asdict(settings).items()
+        if name in OF_SOME_FORMATS and value != default[name] and name not in format.uses
+    ]
+    return unused + (["data.objective.weights"] if settings.objective.weights and not objective.weights else [])
+
+
+def text_note(format: Format, style: str) -> str | None:
+    """A line for the log where the rows hold prompts without roles."""
+    return STYLES[style] if "plain_text" in format.uses else None

@@ -1,0 +1,69 @@
+"""Formats with one answer per row and a label that says whether it is good."""
+
+from dpo.data.formats.conversations import split_last
+from dpo.data.formats.format import ANSWER, FLAG, TEXT, TURNS, Format
+from dpo.data.formats.judgement import SINGLE, Answer, Judgement
+from dpo.data.formats.messages import parse_answer, parse_turns
+from dpo.data.formats.plain import instruction_prompt
+from dpo.data.formats.prompts import parse_prompt, with_system
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.formats.tools import parse_tools
+from dpo.data.formats.values import RowProblem, Values, parse_text, pick, shorten
+from dpo.data.pair import Message
+
+LABELS = "label|kto_tag"
+
+
+def _single(row: Values, prompt: list[Message], answer: list[Message]) -> Judgement:
+    name, label = pick(row, LABELS)
+    if label not in (True, False):  # 1 and 0 too
+        raise RowProblem("no label", f"{name} is {shorten(label)}, expected true or false")
+    good, absent = Answer(turns=answer), Answer(turns=[])
+    answers = [good, absent] if label else [absent, good]
+    return Judgement(prompt=prompt, answers=answers, kind=SINGLE, tools=parse_tools(row.get("tools")))
+
+
+def _from_messages(row: Values, settings: FormatSettings) -> Judgement:
+    name, value = pick(row, "messages|conversations")
+    prompt, answer = split_last(parse_turns(value, name))
+    if not answer:
+        raise RowProblem("no answer", f"{name} ends with a user turn")
+    return _single(row, with_system(row, prompt), answer)
+
+
+def _from_completion(row: Values, settings: FormatSettings) -> Judgement:
+    name, value = pick(row, "completion|response")
+    return _single(row, parse_prompt(row, "prompt", settings.plain_text), parse_answer(value, name))
+
+
+def _from_alpaca(row: Values, settings: FormatSettings) -> Judgement:
+    answer = parse_answer(parse_text(row.get("output"), "output", "no answer"), "output")
+    return _single(row, instruction_prompt(row, settings), answer)
+
+
+PAIRED = ("chosen", "rejected", "rejected_response", "rejected_messages")
+FORMATS = (
+    Format(
+        name="unpaired_messages",
+        description="messages (or conversations) that end with an answer + label true/false",
+        columns={"messages|conversations": TURNS, LABELS: FLAG},
+        convert=_from_messages,
+        absent=PAIRED,
+    ),
+    Format(
+        name="unpaired",
+        description="prompt and completion (or response) + label true/false",
+        columns={"prompt": ANSWER, "completion|response": ANSWER, LABELS: FLAG},
+        convert=_from_completion,
+        absent=(*PAIRED, "helpfulness"),
+        uses=("plain_text",),
+    ),
+    Format(
+        name="unpaired_alpaca",
+        description="instruction, input and output + kto_tag (or label) true/false",
+        columns={"instruction": TEXT, "output": TEXT, LABELS: FLAG},
+        convert=_from_alpaca,
+        absent=(*PAIRED, "prompt"),
+        uses=("plain_text",),
+    ),
+)

@@ -117,8 +117,8 @@ def _require_pairs(sets: TokenizedSets, config: RunConfig) -> None:
         return
     if not (isinstance(config.loss, SftLossConfig) and config.loss.answers == "chosen"):
         raise DataError(
-            f"{unpaired[0].source} and {len(unpaired) - 1} more rows hold one answer with a label instead of two to "
-            f"compare, which loss={config.loss.name} needs: use loss=sft (loss.answers=chosen), which learns the good ones"
+            f"{unpaired[0].source} and {len(unpaired) - 1} more rows hold one answer with a label, and "
+            f"loss={config.loss.name} compares two: use loss=sft (loss.answers=chosen), which learns the good ones"
         )
     good = sum(bool(pair.chosen_ids) for pair in unpaired)
     log.info("unpaired rows: %d good answers are learnt, %d bad ones left out", good, len(unpaired) - good)

@@ -1,12 +1,14 @@
 """Rows to pairs: what is wrong with a row becomes a `Reject`, what it leaves open a `Dropped`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from dpo.data.formats.adjacent import joined
 from dpo.data.formats.compare import compare
+from dpo.data.formats.encoded import decoded, encoded_columns
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import PAIR, Judgement, check_prompt
 from dpo.data.formats.recognise import objective_for, prompt_style, text_note, unused_settings
@@ -28,6 +30,7 @@ class Converter:
     format: Format
     settings: FormatSettings
     dataset: str = ""  # name of the source, for every pair
+    encoded: tuple[str, ...] = ()  # columns that hold messages as JSON text
     notes: list[str] = field(default_factory=list)  # for the log: what the sample showed, what settings do
     unused: list[str] = field(default_factory=list)  # settings without effect on this source
 
@@ -44,11 +47,12 @@ class Converter:
             return Reject(source=row.source, reason=WRONG_TYPE, detail="a value is nested too deeply")
 
     def _pairs(self, row: Row) -> list[Pair]:
-        judgement = self.format.convert(row.values, self.settings)
+        values = decoded(row.values, self.encoded)
+        judgement = self.format.convert(values, self.settings)
         check_prompt(judgement.prompt)
-        if (margin := parse_number(row.values.get("margin"), "margin")) is not None:
+        if (margin := parse_number(values.get("margin"), "margin")) is not None:
             judgement.margin = margin
-        reference = _reference(row.values, judgement) if self.settings.reference_logps == "auto" else None
+        reference = _reference(values, judgement) if self.settings.reference_logps == "auto" else None
         prompt = [_unweighted(turn) for turn in judgement.prompt]
         return [
             Pair(
@@ -73,6 +77,8 @@ class Converter:
 def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, dataset: str = "") -> Converter:
     """How data with this sample of rows is read. `where`: its path, for messages. Raises DataError: the format is not
     recognised, or the settings do not suit it."""
+    encoded = encoded_columns(rows)
+    rows = list(_sound(rows, encoded))
     chosen = choose_format(settings.format, rows, where)
     style = prompt_style(chosen, rows, settings)
     read_as = replace(settings, plain_text=style)
@@ -81,9 +87,16 @@ def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, 
         format=chosen,
         settings=replace(read_as, objective=objective),
         dataset=dataset,
+        encoded=encoded,
         notes=[line for line in (text_note(chosen, style), note) if line],
         unused=unused_settings(chosen, settings, objective),
     )
+
+
+def _sound(rows: Sequence[Values], encoded: tuple[str, ...]) -> Iterator[Values]:
+    for row in rows:
+        with suppress(RowProblem):
+            yield decoded(row, encoded)
 
 
 def require_used(converters: Sequence[Converter]) -> None:

@@ -12,7 +12,7 @@ Columns = Mapping[str, str]
 """Column name -> kind of its values: "text", "list", "object", "number", "true/false" or "other"; columns that are
 always null are left out."""
 
-TEXT, NUMBER, FLAG = ("text",), ("number",), ("true/false", "number")
+TEXT, NUMBER, FLAG = ("text",), ("number", "text"), ("true/false", "number", "text")  # tables of text write numbers so
 TURNS = ("list", "object")  # Arrow tables make an object of lists of a list of objects
 ANSWER = ("text", "object", "list")
 KINDS = (("true/false", bool), ("text", str), ("list", list), ("object", dict), ("number", (int, float)))

@@ -12,7 +12,7 @@ from dpo.data.formats.plain import instruction_prompt
 from dpo.data.formats.prompts import parse_prompt, split_answers, with_system
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
-from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_number, parse_score, pick, shorten
+from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_flag, parse_score, pick, shorten
 from dpo.data.pair import Message
 
 SIDE = re.compile(r"(?:.*[ _-])?([ab])", re.IGNORECASE)  # "A", "model_a", "response_b"
@@ -64,10 +64,10 @@ def _column(names: str, row: Values, settings: FormatSettings) -> list[Message]:
 
 def _index(name: str, row: Values) -> bool:
     """The column that holds 0 for the first answer and 1 for the second. Raises RowProblem."""
-    value = parse_number(row.get(name), name)
-    if value not in (0, 1):
+    flag = parse_flag(row.get(name))
+    if flag is None:
         raise RowProblem("no label", f"{name} is {shorten(row.get(name))}, expected 0 or 1")
-    return value == 1
+    return flag
 
 
 def _saferlhf_verdict(row: Values, settings: FormatSettings) -> Verdict:
@@ -86,7 +86,7 @@ def _shp_verdict(row: Values, settings: FormatSettings) -> Verdict:
 
 def _strength_verdict(name: str, row: Values, settings: FormatSettings) -> Verdict:
     """Below 0: the first answer is better by that much; above: the second. Raises LeftOut, RowProblem."""
-    value = parse_number(row.get(name), name)
+    value = parse_score(row.get(name), name)
     if value is None:
         raise RowProblem("no label", f"{name} is absent or null")
     if value == 0:
@@ -178,7 +178,7 @@ FORMATS = (
     _format(
         "judge",
         "instruction and input, output_1 and output_2 + preference (1 or 2)",
-        {"instruction": TEXT, "output_1": ANSWER, "output_2": ANSWER, "preference": (*NUMBER, *TEXT)},
+        {"instruction": TEXT, "output_1": ANSWER, "output_2": ANSWER, "preference": NUMBER},
         TwoAnswers(first="output_1", second="output_2", verdict=_judge_verdict, prompt=instruction_prompt),
     ),
     _format(

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dpo.data.formats.judgement import Answer
-from dpo.data.formats.values import RowProblem, Values, parse_score, type_name
+from dpo.data.formats.values import RowProblem, Values, from_json, parse_score, type_name
 
 
 def read_dimensions(row: Values) -> tuple[dict[str, float], dict[str, float]]:
     """(of the chosen answer, of the rejected one) from the column `dimensions`: {"helpfulness": {"chosen": 5,
     "rejected": 3}, ...}; a quality that lacks a side is left out. Raises RowProblem."""
-    value = row.get("dimensions")
+    value = from_json(row.get("dimensions"), "dimensions")
     if value is None:
         return {}, {}
     if not isinstance(value, dict):

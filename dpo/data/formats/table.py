@@ -49,15 +49,18 @@ def _column_text(columns: Columns) -> str:
 def _no_match(columns: Columns, where: str) -> str:
     """What the columns are, and what keeps them from the formats that come closest."""
     ranked = sorted(FORMATS.values(), key=lambda entry: (-_share(entry, columns), len(entry.lacks(columns))))
-    closest = [
+    near = [entry for entry in ranked[:CLOSEST] if _share(entry, columns)]
+    told = [
         f"  {entry.name} ({entry.description}): {'; '.join(entry.lacks(columns)) or _other_shape(entry, columns)}"
-        for entry in ranked[:CLOSEST]
+        for entry in near
     ]
-    others = ", ".join(sorted(entry.name for entry in ranked[CLOSEST:]))
-    return (
-        f"the format of {where} is not recognised; its columns: {_column_text(columns)}.\nClosest formats:\n"
-        + "\n".join(closest)
-        + f"\nOthers: {others}.\nRename the columns, or name a format with data.format"
+    return "\n".join(
+        [
+            f"the format of {where} is not recognised; its columns: {_column_text(columns)}.",
+            *(["The closest formats:", *told] if told else ["No known format has one of them."]),
+            f"Other formats: {', '.join(sorted(FORMATS.keys() - {entry.name for entry in near}))}.",
+            "Rename the columns, or name a format with data.format",
+        ]
     )
 
 

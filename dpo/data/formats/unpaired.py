@@ -8,16 +8,17 @@ from dpo.data.formats.plain import instruction_prompt
 from dpo.data.formats.prompts import parse_prompt, with_system
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
-from dpo.data.formats.values import RowProblem, Values, parse_text, pick, shorten
+from dpo.data.formats.values import RowProblem, Values, parse_flag, parse_text, pick, shorten
 from dpo.data.pair import Message
 
 LABELS = "label|kto_tag"
 
 
 def _single(row: Values, prompt: list[Message], answer: list[Message]) -> Judgement:
-    name, label = pick(row, LABELS)
-    if label not in (True, False):  # 1 and 0 too
-        raise RowProblem("no label", f"{name} is {shorten(label)}, expected true or false")
+    name, value = pick(row, LABELS)
+    label = parse_flag(value)
+    if label is None:
+        raise RowProblem("no label", f"{name} is {shorten(value)}, expected true or false")
     good, absent = Answer(turns=answer), Answer(turns=[])
     answers = [good, absent] if label else [absent, good]
     return Judgement(prompt=prompt, answers=answers, kind=SINGLE, tools=parse_tools(row.get("tools")))
@@ -41,12 +42,17 @@ def _from_alpaca(row: Values, settings: FormatSettings) -> Judgement:
     return _single(row, instruction_prompt(row, settings), answer)
 
 
+def _has_flag(row: Values) -> bool:
+    return parse_flag(pick(row, LABELS)[1]) is not None
+
+
 PAIRED = ("chosen", "rejected", "rejected_response", "rejected_messages")
 FORMATS = (
     Format(
         name="unpaired_messages",
         description="messages (or conversations) that end with an answer + label true/false",
         columns={"messages|conversations": TURNS, LABELS: FLAG},
+        shape=_has_flag,
         convert=_from_messages,
         absent=PAIRED,
     ),
@@ -54,6 +60,7 @@ FORMATS = (
         name="unpaired",
         description="prompt and completion (or response) + label true/false",
         columns={"prompt": ANSWER, "completion|response": ANSWER, LABELS: FLAG},
+        shape=_has_flag,
         convert=_from_completion,
         absent=(*PAIRED, "helpfulness"),
         uses=("plain_text",),
@@ -62,6 +69,7 @@ FORMATS = (
         name="unpaired_alpaca",
         description="instruction, input and output + kto_tag (or label) true/false",
         columns={"instruction": TEXT, "output": TEXT, LABELS: FLAG},
+        shape=_has_flag,
         convert=_from_alpaca,
         absent=(*PAIRED, "prompt"),
         uses=("plain_text",),

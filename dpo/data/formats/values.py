@@ -71,6 +71,13 @@ def parse_score(value: object, name: str) -> float | None:
     return parse_number(value, name)
 
 
+def parse_flag(value: object) -> bool | None:
+    """true/false, 1/0, or either as text; None for anything else."""
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return value == 1 if isinstance(value, (bool, int, float)) and value in (0, 1) else None
+
+
 def from_json(value: object, name: str) -> Any:
     """`value`, or what it holds where it is JSON text. Raises RowProblem."""
     if not isinstance(value, str):

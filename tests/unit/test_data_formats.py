@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dpo.data.formats.adjacent import MOST, joined
 from dpo.data.formats.convert import Converter, convert_rows, converter_for, require_used
+from dpo.data.formats.encoded import decoded, encoded_columns
 from dpo.data.formats.format import columns_of
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import FORMATS, choose_format
@@ -60,8 +61,8 @@ def test_a_row_is_recognised_and_converted(sample: Sample) -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=NAMES)
 def test_a_row_has_no_second_format(sample: Sample) -> None:
     """So that the order of the table decides nothing."""
-    found = [one.name for one in FORMATS.values() if one.matches(columns_of([sample.row]), [sample.row])]
-    assert found == [sample.format] or (not found and isinstance(sample.row["chosen"], str))  # messages as JSON text
+    row = decoded(sample.row, encoded_columns([sample.row]))
+    assert [one.name for one in FORMATS.values() if one.matches(columns_of([row]), [row])] == [sample.format]
 
 
 def test_every_format_has_a_row() -> None:
@@ -159,7 +160,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (STRINGS, {"margin": 10**400}, "margin is not a number", "1000"),
     (STRINGS, {"score_chosen": "good", "score_rejected": 1}, "score_chosen is not a number", "good"),
     (STRINGS, {"tools": "no list"}, "invalid JSON in a field", "tools is 'no list'"),
-    (STRINGS, {"tools": [{"description": "x"}]}, "wrong type", "tools[0].name is null"),
+    (STRINGS, {"tools": [{"description": "x"}]}, "wrong type", "tools[0].name is absent"),
     (STRINGS, {"dimensions": {"truth": 5}}, "wrong type", "dimensions.truth is a number"),
     (STRINGS, {"ref_chosen_logps": -1}, "half of the reference log-probabilities", "ref_rejected_logps is missing"),
     (STRINGS, {"ref_chosen_logps": -1, "ref_rejected_logps": 1}, "positive reference log-probability", "-1 and 1"),
@@ -199,7 +200,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (HH, {"rejected": "\n\nHuman: other\n\nAssistant: r"}, "no common prompt", "begin differently"),
     ({"chosen": "a b", "rejected": "a c"}, {"rejected": "x"}, "no common prompt", "begin differently"),
     ({**STRINGS, "prompt": rows.CHATML}, {"prompt": "q"}, "prompt without chat markers", "prompt has none"),
-    ({**STRINGS, "prompt": rows.CHATML}, {"system": "s"}, "system text beside a rendered prompt", "'s'"),
+    ({**STRINGS, "prompt": rows.CHATML}, {"system": "be kind"}, "system text beside a rendered prompt", "be kind"),
     (ALPACA, {"history": [["a"]]}, "wrong type", "history is no list of"),
     (OPENAI, {"input": "q"}, "wrong type", "input is text, expected an object"),
     (OPENAI, {"preferred_output": []}, "no chosen answer", "preferred_output"),
@@ -255,10 +256,6 @@ def test_plain_text_is_a_user_turn_or_goes_on() -> None:
     sky = {"chosen": "The sky is blue.", "rejected": "The sky is bleak."}
     (pair,) = convert(sky, plain_text="raw")
     assert (pair.prompt, text(pair.chosen), text(pair.rejected)) == ([rows.raw("The sky is")], " blue.", " bleak.")
-    assert [
-        "user turn" in converter(STRINGS).describe(),
-        "without a chat" in converter(STRINGS, plain_text="raw").describe(),
-    ]
     assert "user turn" in converter(STRINGS).describe()
     assert "the answer continues" in converter(STRINGS, plain_text="raw").describe()
     assert "plain_text" not in converter(MESSAGES).describe()
@@ -327,6 +324,10 @@ def test_a_converter_can_be_sent_to_another_process(name: str) -> None:
     assert again.dataset == "x"
 
 
+KEYS = (
+    "role content from value tool_calls rank score response annotations answer chosen rejected text type loss_weight "
+    "messages input outputs rewards"
+).split()
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -337,10 +338,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["role", "content", "from", "value", "tool_calls", "rank", "score", "response", "annotations", "answer"]
-                + ["chosen", "rejected", "text", "type", "loss_weight", "messages", "input", "outputs", "rewards"]
-            ),
+            st.sampled_from(KEYS),
             inner,
             max_size=3,
         )

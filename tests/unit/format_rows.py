@@ -1,7 +1,14 @@
 """One row or more of every format, made up for the tests, with the pairs they must become."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from dpo.data.formats.convert import Converter, converter_for
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.pair import Pair, Reject
+from dpo.data.read.files import Origin, Row
 
 Message = dict[str, Any]
 
@@ -26,6 +33,27 @@ def raw(text: str) -> Message:
     return {"role": "raw", "content": text}
 
 
+def converter(row: dict[str, Any], **changes: Any) -> Converter:
+    return converter_for([row], FormatSettings(**changes), "a.jsonl")
+
+
+def convert(row: dict[str, Any], **changes: Any) -> list[Pair] | Reject:
+    return converter(row, **changes).pairs(Row(values=row, source="a.jsonl:7"))
+
+
+def text_of(turns: list[dict[str, Any]]) -> str:
+    return turns[-1]["content"] if turns else ""
+
+
+def told(pairs: list[Pair]) -> list[tuple[str, str, float | None]]:
+    return [(text_of(pair.chosen), text_of(pair.rejected), pair.margin) for pair in pairs]
+
+
+def write(path: Path, values: list[Any]) -> Origin:
+    path.write_text("".join((value if isinstance(value, str) else json.dumps(value)) + "\n" for value in values))
+    return Origin(path=str(path))
+
+
 @dataclass(kw_only=True)
 class Sample:
     """A row, the format that it must be recognised as, and its pairs as (chosen text, rejected text, margin)."""
@@ -38,7 +66,7 @@ class Sample:
 
 Q, C, R = user("q"), answer("c"), answer("r")
 BOTH = {"chosen": "c", "rejected": "r"}
-MESSAGES = {"chosen": [Q, C], "rejected": [Q, R]}
+WHOLE = {"chosen": [Q, C], "rejected": [Q, R]}
 ATTRIBUTES = {"correctness": 3, "coherence": 4, "complexity": 2, "verbosity": 1}
 CHATML = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
 
@@ -59,6 +87,30 @@ def output(text: str, label: str | None, reward: float) -> dict[str, Any]:
     rewards = {"total_score": reward, "rewards_detail": detail}
     return {**answer(text), "content_label": label, "rewards": rewards}
 
+
+STRINGS = {"prompt": "q", "chosen": "c", "rejected": "r"}
+SHAREGPT = {"conversations": [turn("human", "q")], "chosen": turn("gpt", "c"), "rejected": turn("gpt", "r")}
+MESSAGES = {"prompt": "q", "chosen": [user("q"), answer("c")], "rejected": [user("q"), answer("r")]}
+HH = {"chosen": "\n\nHuman: q\n\nAssistant: c", "rejected": "\n\nHuman: q\n\nAssistant: r"}
+SAFER = {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 0, "safer_response_id": 1}
+JUDGE = {"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1}
+STEER = {"context": [user("q")], "response1": "a", "response2": "b", "overall_preference": 1}
+RANKED = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 2, 3]}
+SINGLE = {"messages": [user("q"), answer("c")], "label": True}
+OPENAI = {"input": {"messages": [user("q")]}, "preferred_output": [answer("c")], "non_preferred_output": [answer("r")]}
+ALPACA = {"instruction": "q", "history": [["a", "b"]], "chosen": "c", "rejected": "r"}
+
+HELPSTEER = [
+    {"prompt": "q", "response": "c", "helpfulness": 4, **ATTRIBUTES},
+    {"prompt": "q", "response": "r", "helpfulness": 3, **ATTRIBUTES},
+    {
+        "prompt": "<extra_id_1>User\nq\n<extra_id_1>Assistant\na\n<extra_id_1>User\nq2",
+        "response": "x",
+        "helpfulness": 1,
+    },
+    {"prompt": "q\n<extra_id_1>Assistant\na\n<extra_id_1>User\nq2", "response": "x", "helpfulness": 1},
+    {"prompt": "q\n<extra_id_1>Assistant\na\n<extra_id_1>User\nq2", "response": "y", "helpfulness": 2},
+]
 
 SAMPLES = [
     # prompt and answers as text
@@ -98,20 +150,20 @@ SAMPLES = [
         format="hh", row={"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " c", "rejected": " r", "response": " c"}
     ),
     # messages
-    Sample(format="messages", row={"prompt": "q", **MESSAGES, "messages": [Q, C]}),
+    Sample(format="messages", row={"prompt": "q", **WHOLE, "messages": [Q, C]}),
     Sample(
         format="messages",
-        row={"prompt": "q", **MESSAGES, "score_chosen": 8.5, "score_rejected": 6.0},
+        row={"prompt": "q", **WHOLE, "score_chosen": 8.5, "score_rejected": 6.0},
         pairs=[("c", "r", 2.5)],
     ),
     Sample(
         format="messages",
-        row={"prompt": "q", **MESSAGES, "chosen-rating": 4, "rejected-rating": "3.5"},
+        row={"prompt": "q", **WHOLE, "chosen-rating": 4, "rejected-rating": "3.5"},
         pairs=[("c", "r", 0.5)],
     ),
     Sample(format="messages", row={"prompt": [Q], "chosen": [C], "rejected": [R]}),
     Sample(format="messages", row={"prompt": "q", "chosen": [C], "rejected": [R]}),
-    Sample(format="messages", row=MESSAGES),
+    Sample(format="messages", row=WHOLE),
     Sample(
         format="messages",  # the prompt column tells only the last turn of a longer conversation
         row={
@@ -121,7 +173,7 @@ SAMPLES = [
         },
         prompt=[system("s"), Q, answer("a"), user("q2")],
     ),
-    Sample(format="messages", row={"prompt": "q ", **MESSAGES}),
+    Sample(format="messages", row={"prompt": "q ", **WHOLE}),
     Sample(format="messages", row={"chosen_messages": [Q, C], "rejected_messages": [Q, R]}),
     Sample(
         format="messages",  # as Arrow tables keep a list of structs

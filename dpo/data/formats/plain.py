@@ -12,7 +12,7 @@ from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, 
 from dpo.data.pair import Message
 
 CHOSEN, REJECTED = "chosen|chosen_response", "rejected|rejected_response"
-SIDES = {CHOSEN: TEXT, REJECTED: TEXT}
+SIDES: dict[str, tuple[str, ...]] = {CHOSEN: TEXT, REJECTED: TEXT}
 
 
 def _texts(row: Values) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from dpo.config.schema import ObjectiveConfig
+from dpo.data.formats.adjacent import joined
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.lists import PROMPTS
@@ -13,6 +14,8 @@ from dpo.data.formats.prompts import RENDERED
 from dpo.data.formats.rendered import is_rendered
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.values import RowProblem, Values, pick
+from dpo.data.pair import Reject
+from dpo.data.read.files import Row
 from dpo.errors import DataError
 
 OF_SOME_FORMATS = ("plain_text", "preference", "ranked_pairs")
@@ -59,9 +62,11 @@ def objective_for(
 def _dimensions(format: Format, rows: Sequence[Values], settings: FormatSettings) -> list[str]:
     """Names of the dimensions in the sample, the most frequent first."""
     counts: Counter[str] = Counter()
-    for row in rows:
+    for row in joined((Row(values=row, source="") for row in rows), format):
+        if isinstance(row, Reject):
+            continue
         try:
-            judgement: Judgement = format.convert(row, settings)
+            judgement: Judgement = format.convert(row.values, settings)
         except (RowProblem, RecursionError):
             continue
         counts.update(name for answer in judgement.answers for name in answer.dimensions)

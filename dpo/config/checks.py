@@ -1,6 +1,5 @@
 """Every cross-check of a configuration: all problems at once, each with the setting to change."""
 
-import math
 import os
 import re
 from dataclasses import fields, is_dataclass
@@ -8,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_objective import objective_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
 from dpo.config.derive import CACHE
@@ -28,7 +28,7 @@ def check(config: RunConfig) -> None:
     problems = [
         *_ranges(config),
         *_model_and_data(config),
-        *_objective(config),
+        *objective_problems(config.data.objective),
         *reference_problems(config),
         *_zero(config),
         *_checkpoint(config),
@@ -125,18 +125,6 @@ def _model_and_data(config: RunConfig) -> list[str]:
         )
     if config.eval.checker == "demo" and not data.demo:
         problems.append("eval.checker=demo can judge answers to data=demo only: set eval.checker=none")
-    return problems
-
-
-def _objective(config: RunConfig) -> list[str]:
-    objective = config.data.objective
-    problems = [
-        f"data.objective.weights.{name}={weight}: give a number other than 0"
-        for name, weight in objective.weights.items()
-        if not (math.isfinite(weight) and weight)
-    ]
-    if objective.margin and not objective.weights:
-        problems.append("data.objective.margin=true has no effect without data.objective.weights: give them")
     return problems
 
 

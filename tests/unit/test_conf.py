@@ -85,6 +85,11 @@ def test_zero_auto_is_decided_by_the_workers_and_says_so(world_size: int, stage:
         assert any(note.startswith("zero=auto: ") for note in run.notes)
 
 
+def test_dimensions_have_names_of_their_own() -> None:
+    for given in ("data.objective.weights={helpfulness:0.3,length:-1}", "data.objective.weights.helpfulness=0.3"):
+        assert composed("data=helpsteer2", given).data.objective.weights["helpfulness"] == 0.3
+
+
 def test_a_named_zero_stage_stays() -> None:
     assert composed("zero=zero2").zero.stage == 2
     assert composed("zero=off", world_size=2).zero.stage == 0
@@ -175,6 +180,12 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["data=files"], "data.path is not set"),
         (["model=tiny", "model.path=x"], "model=hf takes a path"),
         (["data=demo", "data.path=x"], "data=files takes a path"),
+        (["data.objective.weights={a:0}"], "data.objective.weights.a=0"),
+        (["data.objective.margin=true"], "without data.objective.weights"),
+        (["data.objective.contradicts=drop"], "without data.objective.weights"),
+        (["data.preference=best"], "data.preference=best: must be one of better, safer"),
+        (["data.ranked_pairs=some"], "all, best_worst, best_rest"),
+        (["data.plain_text=chat"], "user_turn, raw"),
         (["model.revision=main"], "model.revision"),
         (["reference=none"], "reference=auto"),
         (["loss=sft", "reference=sharded"], "reference=auto"),

@@ -1,7 +1,7 @@
 """Rows to pairs: what is wrong with a row becomes a `Reject`, what it leaves open a `Dropped`."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -21,6 +21,7 @@ from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 SAMPLE = 1000  # rows looked at to recognise the format
+LOOKED_AT = 100_000  # rows until the first of them, where many cannot be read
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,6 +73,31 @@ class Converter:
     def describe(self) -> str:
         """For the log: the format, and what the sample and the settings decide about it."""
         return "; ".join([f"format {self.format.name} ({self.format.description})", *self.notes])
+
+
+def choose_converter(
+    rows: Iterable[Row | Reject], origin: Origin, settings: FormatSettings
+) -> tuple[Converter, Iterator[Row | Reject]]:
+    """What suits the first rows, and all rows from the first on, those of one prompt joined where the format asks for
+    it. Raises DataError: nothing there, none readable, the format not recognised, settings that do not suit it."""
+    rows = iter(rows)
+    looked: list[Row | Reject] = []
+    readable: list[Values] = []
+    for row in islice(rows, LOOKED_AT):
+        looked.append(row)
+        if isinstance(row, Row):
+            readable.append(row.values)
+        if len(readable) == SAMPLE:
+            break
+    if not looked:
+        raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
+    if not readable:
+        first = next(row for row in looked if isinstance(row, Reject))
+        raise DataError(
+            f"no row of {origin.path} can be read; the first, {first.source}: {first.reason}: {first.detail}"
+        )
+    converter = converter_for(readable, settings, origin.path)
+    return converter, joined(chain(looked, rows), converter.format)
 
 
 def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, dataset: str = "") -> Converter:
@@ -148,11 +174,9 @@ class Converted:
 
 def convert_rows(origin: Origin, settings: FormatSettings) -> Converted:
     """Read `origin` whole and convert it. Raises DataError: nothing there, format unknown."""
-    rows = iter(read_rows(origin))
-    first = list(islice(rows, SAMPLE))
-    converter = converter_for(_readable(first, origin), settings, origin.path)
+    converter, rows = choose_converter(read_rows(origin), origin, settings)
     found = Converted(pairs=[], rejects=[], dropped=[], rows_read=0, converter=converter)
-    for row in joined(chain(first, rows), converter.format):
+    for row in rows:
         found.rows_read += 1
         result = converter.pairs(row) if isinstance(row, Row) else row
         if isinstance(result, list):
@@ -160,17 +184,3 @@ def convert_rows(origin: Origin, settings: FormatSettings) -> Converted:
         else:
             (found.dropped if isinstance(result, Dropped) else found.rejects).append(result)
     return found
-
-
-def _readable(rows: Sequence[Row | Reject], origin: Origin) -> list[Values]:
-    """The values of the rows that could be read. Raises DataError: none could."""
-    if not rows:
-        raise DataError(f"{origin.path} holds no rows; set {origin.setting} to a file that has some")
-    values = [row.values for row in rows if isinstance(row, Row)]
-    if not values:
-        first = next(row for row in rows if isinstance(row, Reject))
-        raise DataError(
-            f"none of the first {len(rows)} rows of {origin.path} can be read; {first.source}: {first.reason}: "
-            f"{first.detail}"
-        )
-    return values

@@ -51,6 +51,24 @@ def test_read_pairs_splits_and_notes(tmp_path: Path) -> None:
         assert part in note
 
 
+def test_rows_without_a_preference_are_no_bad_rows_and_pairs_are_remarked_on(tmp_path: Path) -> None:
+    scored = [
+        {**row, "score_chosen": score, "score_rejected": 5} for row, score in zip(rows(3), (5, 4, 6), strict=True)
+    ]
+    sets = read_pairs(DataConfig(path=write(tmp_path / "a.jsonl", scored)), 0)
+    assert "of the pairs: 1 scores tie, 1 scores contradict the label" in sets.notes[0]
+    judged = [{"instruction": f"q{n}", "output_1": "a", "output_2": "b", "preference": n} for n in (1, 1.5, 2)]
+    sets = read_pairs(DataConfig(path=write(tmp_path / "b.jsonl", judged)), 0)
+    assert (len(sets.train), sets.rejects, [r.source for r in sets.dropped]) == (2, [], ["b.jsonl:2"])
+    assert "left out: 1 no preference" in sets.notes[0]
+
+
+def test_a_setting_without_effect_on_the_data_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", rows(3))
+    with pytest.raises(DataError, match=r"data\.ranked_pairs=best_rest would change nothing.*strings"):
+        read_pairs(DataConfig(path=path, ranked_pairs="best_rest"), 0)
+
+
 def test_one_prompt_only_is_said_to_leave_nothing_held_out(tmp_path: Path) -> None:
     sets = read_pairs(DataConfig(path=write(tmp_path / "a.jsonl", rows(2, prompt="same"))), 0.5)
     assert (len(sets.train), len(sets.held_out)) == (2, 0)

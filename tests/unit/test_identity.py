@@ -87,7 +87,7 @@ OTHER_RESULT = [
     "data.plain_text=raw",
     "data.preference=safer",
     "data.ranked_pairs=best_worst",
-    "data.objective.weights.helpfulness=1",
+    "data.objective.weights={helpfulness: 1.0}",
 ]
 SAME_RESULT = [
     "track.every=10",

@@ -48,7 +48,7 @@ def test_every_row_is_a_pair_or_is_rejected_for_a_known_reason(name: str) -> Non
 def test_every_file_of_pairs_is_tested() -> None:
     others = {"toolcall_dialogues.json", "tool_use.tools.json"}  # dialogues and schemas: no pairs
     assert {path.name for path in SHARED.iterdir()} == set(FILES) | others
-    with pytest.raises(DataError, match=r"unpaired_messages .*lacks label or kto_tag\n.*sharegpt .*lacks chosen"):
+    with pytest.raises(DataError, match=r"unpaired_messages .*lacks label \(or kto_tag\)\n.*sharegpt .*lacks chosen"):
         read("toolcall_dialogues.json")
 
 

@@ -120,6 +120,11 @@ SAMPLES = [
     Sample(format="strings", row={"prompt": "q", "chosen_response": "c", "rejected_response": "r"}),
     Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[raw(CHATML)]),
     Sample(
+        format="strings",  # whole conversations, the prompt once more
+        row={"prompt": CHATML, "chosen": CHATML + "c", "rejected": CHATML + "r"},
+        prompt=[raw(CHATML)],
+    ),
+    Sample(
         format="texts",
         row={"chosen": "The sky is blue.", "rejected": "The sky is green."},
         prompt=[user("The sky is")],
@@ -128,6 +133,7 @@ SAMPLES = [
     Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[raw(CHATML)]),
     Sample(format="orca", row={"system": "s", "question": "q", **BOTH}, prompt=[system("s"), Q]),
     Sample(format="orca", row={"system": "", "input": "q", **BOTH, "rating": [9, 7]}),
+    Sample(format="orca", row={"question": "q", "response_j": "c", "response_k": "r"}),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "", **BOTH}, prompt=[user("do")]),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "it", **BOTH}, prompt=[user("do\n\nit")]),
     Sample(

@@ -113,6 +113,12 @@ def test_a_pair_against_the_objective_is_dropped_where_that_is_asked() -> None:
     assert result.reason == compare.OBJECTIVE_DROPPED
 
 
+def test_dimensions_follow_the_label_of_two_answers_in_no_order() -> None:
+    row = {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "b", "dimensions": dimensions((3, 5), (0, 0))}
+    objective = ObjectiveConfig(weights={"helpfulness": 1})
+    assert told(convert(row, objective=objective)) == [("a", "b", None)]  # "b" is chosen, and the worse by 2
+
+
 def test_reference_log_probabilities_change_sides_with_the_answers() -> None:
     row = {**AGAINST, "ref_chosen_logps": -1, "ref_rejected_logps": -2}
     (pair,) = convert(row, objective=ObjectiveConfig(weights={"helpfulness": 1}))

@@ -170,6 +170,8 @@ def test_weights_of_0_are_context_and_say_nothing_in_a_prompt() -> None:
     row = {"chosen": [*shared, {**answer("c"), **one}], "rejected": [*shared, {**answer("r"), **one}]}
     (pair,) = convert(row)
     assert (pair.prompt, pair.chosen) == ([user("q"), answer("a"), user("x")], [answer("c")])
+    other = {**row, "rejected": [*({**message, **one} for message in shared), answer("r")]}
+    assert convert(other)[0].prompt == pair.prompt
     several = {**MESSAGES, "chosen": [Q, {**answer("a"), **zero}, user("x"), answer("c")]}
     (pair,) = convert(several)
     assert [message.get("scored", True) for message in pair.chosen] == [False, True, True]

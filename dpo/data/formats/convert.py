@@ -11,11 +11,12 @@ from dpo.data.formats.compare import compare
 from dpo.data.formats.encoded import decoded, encoded_columns
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import PAIR, Judgement, check_prompt
+from dpo.data.formats.prompts import unweighted
 from dpo.data.formats.recognise import objective_for, prompt_style, text_note, unused_settings
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import choose_format
 from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
-from dpo.data.pair import Dropped, Message, Pair, Reject
+from dpo.data.pair import Dropped, Pair, Reject
 from dpo.data.read.files import Origin, Row, read_rows
 from dpo.errors import DataError
 
@@ -54,7 +55,7 @@ class Converter:
         if (margin := parse_number(values.get("margin"), "margin")) is not None:
             judgement.margin = margin
         reference = _reference(values, judgement) if self.settings.reference_logps == "auto" else None
-        prompt = [_unweighted(turn) for turn in judgement.prompt]
+        prompt = [unweighted(turn) for turn in judgement.prompt]
         return [
             Pair(
                 prompt=prompt,
@@ -132,11 +133,6 @@ def require_used(converters: Sequence[Converter]) -> None:
     if unused:
         formats = ", ".join(sorted({converter.format.name for converter in converters}))
         raise DataError(f"{' and '.join(unused)} would change nothing: the data has the format {formats}. Remove it")
-
-
-def _unweighted(turn: Message) -> Message:
-    """A turn of the prompt, where a loss weight says nothing: no prompt is scored."""
-    return {key: value for key, value in turn.items() if key != "scored"}
 
 
 def _reference(row: Values, judgement: Judgement) -> tuple[float, float] | None:

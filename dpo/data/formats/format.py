@@ -15,6 +15,7 @@ always null are left out."""
 TEXT, NUMBER, FLAG = ("text",), ("number", "text"), ("true/false", "number", "text")  # tables of text write numbers so
 TURNS = ("list", "object")  # Arrow tables make an object of lists of a list of objects
 ANSWER = ("text", "object", "list")
+NAMES_SHOWN = 3  # of the other names that a column may have
 KINDS = (("true/false", bool), ("text", str), ("list", list), ("object", dict), ("number", (int, float)))
 
 
@@ -47,10 +48,17 @@ class Format:
         for names, kinds in self.columns.items():
             name = next((name for name in names.split("|") if name in columns), None)
             if name is None:
-                missing.append(f"lacks {names.replace('|', ' or ')}")
+                missing.append(f"lacks {spoken(names)}")
             elif columns[name] not in kinds:
                 wrong.append(f"{name} is {columns[name]}, expected {' or '.join(kinds)}")
         return missing + wrong
+
+
+def spoken(names: str) -> str:
+    """ "a|b|c" in words, for messages: a (or b, c)."""
+    first, *others = names.split("|")
+    shown = ", ".join(others[:NAMES_SHOWN]) + (", ..." if len(others) > NAMES_SHOWN else "")
+    return f"{first} (or {shown})" if others else first
 
 
 def columns_of(rows: Iterable[Values]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import partial
 from dpo.data.formats.format import ANSWER, FLAG, NUMBER, TEXT, TURNS, Format
 from dpo.data.formats.judgement import Answer, Judgement
 from dpo.data.formats.messages import parse_answer
+from dpo.data.formats.objective import add_dimensions
 from dpo.data.formats.plain import instruction_prompt
 from dpo.data.formats.prompts import parse_prompt, split_answers, with_system
 from dpo.data.formats.settings import FormatSettings
@@ -16,8 +17,11 @@ from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_flag, par
 from dpo.data.pair import Message
 
 SIDE = re.compile(r"(?:.*[ _-])?([ab])", re.IGNORECASE)  # "A", "model_a", "response_b"
+AB_ANSWERS = ("response", "answer", "output", "completion", "orig_response")
 TIES = ("tie", "tie (bothbad)", "both", "bothbad", "same", "equal", "none", "neither")
-AB_LABELS = "winner|preference|preferred|choice|better|label"
+AB_LABELS = "winner|preference|preferred|chosen|choice|better|verdict|label|orig_preference"
+AB_PROMPTS = "prompt|question|instruction|orig_instruction"
+AB_FIRST, AB_SECOND = ("|".join(f"{name}_{side}" for name in AB_ANSWERS for side in sides) for sides in ("aA", "bB"))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,12 +54,14 @@ def _convert(parts: TwoAnswers, row: Values, settings: FormatSettings) -> Judgem
     if parts.dimensions:
         for answer, found in zip(answers, parts.dimensions(row), strict=True):
             answer.dimensions = found
-    return Judgement(
+    judgement = Judgement(
         prompt=parts.prompt(row, settings),
         answers=answers[::-1] if verdict.second else answers,
         margin=verdict.strength,
         tools=parse_tools(row.get("tools")),
     )
+    add_dimensions(judgement, row)
+    return judgement
 
 
 def _column(names: str, row: Values, settings: FormatSettings) -> list[Message]:
@@ -185,16 +191,16 @@ FORMATS = (
         "response_ab",
         "prompt, response_a and response_b + winner (a, b, model_a, tie, ...)",
         {
-            "prompt|question|instruction": ANSWER,
-            "response_a|answer_a|response_A|answer_A": ANSWER,
-            "response_b|answer_b|response_B|answer_B": ANSWER,
+            AB_PROMPTS: ANSWER,
+            AB_FIRST: ANSWER,
+            AB_SECOND: ANSWER,
             AB_LABELS: TEXT,
         },
         TwoAnswers(
-            first="response_a|answer_a|response_A|answer_A",
-            second="response_b|answer_b|response_B|answer_B",
+            first=AB_FIRST,
+            second=AB_SECOND,
             verdict=partial(_letter_verdict, AB_LABELS),
-            prompt=partial(_column, "prompt|question|instruction"),
+            prompt=partial(_column, AB_PROMPTS),
         ),
     ),
     Format(

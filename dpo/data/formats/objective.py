@@ -3,21 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dpo.data.formats.judgement import Answer
+from dpo.data.formats.judgement import Answer, Judgement
 from dpo.data.formats.values import RowProblem, Values, from_json, parse_score, type_name
 
 
-def read_dimensions(row: Values) -> tuple[dict[str, float], dict[str, float]]:
-    """(of the chosen answer, of the rejected one) from the column `dimensions`: {"helpfulness": {"chosen": 5,
-    "rejected": 3}, ...}; a quality that lacks a side is left out. Raises RowProblem."""
+def add_dimensions(judgement: Judgement, row: Values) -> None:
+    """Put what the column `dimensions` says, {"helpfulness": {"chosen": 5, "rejected": 3}, ...}, on both answers of a
+    labelled pair; a quality that lacks a side is left out. Raises RowProblem."""
     value = from_json(row.get("dimensions"), "dimensions")
     if value is None:
-        return {}, {}
+        return
     if not isinstance(value, dict):
         raise RowProblem("wrong type", f"dimensions is {type_name(value)}, expected an object")
-    found = {name: _sides(name, sides) for name, sides in value.items() if sides is not None}
-    whole = {name: (c, r) for name, (c, r) in found.items() if c is not None and r is not None}
-    return {name: c for name, (c, _) in whole.items()}, {name: r for name, (_, r) in whole.items()}
+    chosen, rejected = judgement.answers
+    for name, sides in value.items():
+        mine, other = (None, None) if sides is None else _sides(name, sides)
+        if mine is not None and other is not None:
+            chosen.dimensions[name], rejected.dimensions[name] = mine, other
 
 
 def _sides(name: str, value: object) -> tuple[float | None, float | None]:

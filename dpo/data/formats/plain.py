@@ -3,7 +3,7 @@
 from dpo.data.formats.format import TEXT, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, answer_turn
-from dpo.data.formats.prompts import RAW, RENDERED, history_turns, parse_prompt, split_answers, text_prompt, with_system
+from dpo.data.formats.prompts import RAW, RENDERED, history_turns, split_answers, text_prompt, with_system
 from dpo.data.formats.rendered import answer_start
 from dpo.data.formats.scores import judged_pair
 from dpo.data.formats.settings import FormatSettings
@@ -11,7 +11,7 @@ from dpo.data.formats.transcripts import is_transcript, transcript_turns
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, pick, shorten
 from dpo.data.pair import Message
 
-CHOSEN, REJECTED = "chosen|chosen_response", "rejected|rejected_response"
+CHOSEN, REJECTED = "chosen|chosen_response|response_j", "rejected|rejected_response|response_k"
 SIDES: dict[str, tuple[str, ...]] = {CHOSEN: TEXT, REJECTED: TEXT}
 
 
@@ -28,12 +28,16 @@ def _pair(row: Values, prompt: list[Message]) -> Judgement:
 
 
 def _from_strings(row: Values, settings: FormatSettings) -> Judgement:
-    return _pair(row, parse_prompt({**row, "prompt": _as_text(row, "prompt")}, "prompt", settings.plain_text))
+    text, (chosen, rejected) = _as_text(row, "prompt"), _texts(row)
+    if settings.plain_text == RENDERED and chosen.startswith(text) and rejected.startswith(text):
+        chosen, rejected = chosen[len(text) :], rejected[len(text) :]  # whole conversations, the prompt once more
+    prompt = text_prompt(row, text, settings.plain_text)
+    return judged_pair(row, prompt, answer_turn(chosen), answer_turn(rejected))
 
 
 def _from_question(row: Values, settings: FormatSettings) -> Judgement:
     name, _ = pick(row, "question|input")
-    return _pair(row, parse_prompt({**row, name: _as_text(row, name)}, name, settings.plain_text))
+    return _pair(row, text_prompt(row, _as_text(row, name), settings.plain_text, name))
 
 
 def _as_text(row: Values, name: str) -> str:

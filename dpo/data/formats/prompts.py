@@ -104,9 +104,14 @@ def _common_prompt(chosen: list[Message], rejected: list[Message]) -> list[Messa
     """The turns that both lists begin with, up to the last turn that an answer follows in both."""
     length = 0
     for mine, theirs in zip(chosen[:-1], rejected[:-1], strict=False):
-        if mine != theirs:
+        if unweighted(mine) != unweighted(theirs):
             break
         length += 1
     while length and chosen[length - 1]["role"] not in ENDS:
         length -= 1
     return chosen[:length]
+
+
+def unweighted(turn: Message) -> Message:
+    """A turn of the prompt, where a loss weight says nothing: no prompt is scored."""
+    return {key: value for key, value in turn.items() if key != "scored"}

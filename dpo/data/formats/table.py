@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from dpo.data.formats import conversations, labelled, lists, plain, tokens, unpaired
-from dpo.data.formats.format import Columns, Format, columns_of
+from dpo.data.formats.format import Columns, Format, columns_of, spoken
 from dpo.data.formats.values import Values
 from dpo.errors import DataError
 
@@ -38,7 +38,7 @@ def _named(setting: str, columns: Columns, where: str) -> Format:
         return entry
     raise DataError(
         f"data.format={setting} needs the column{'s' if len(missing) > 1 else ''} "
-        f"{', '.join(names.replace('|', ' or ') for names in missing)}; {where} has {_column_text(columns)}"
+        f"{', '.join(map(spoken, missing))}; {where} has {_column_text(columns)}"
     )
 
 

@@ -102,7 +102,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (JUDGE, {"preference": None}, "no label", "None"),
     (STEER, {"overall_preference": None}, "no label", "absent"),
     (RANKED, {"scores": [1, 2]}, "scores do not match the answers", "expected 3 numbers"),
-    (RANKED, {"scores": None}, "no label", "neither ranks"),
+    (RANKED, {"scores": None}, "no label", "neither ranks, rankings"),
     (RANKED, {"responses": ["a", "", None]}, "empty answer", "1 of 3 answers are not blank"),
     (RANKED, {"responses": ["a", "a", "a"]}, "chosen equals rejected", "both are 'a'"),
     (RANKED, {"responses": ["a", [user("b")], "c"]}, "answer is not an assistant turn", "role user"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from format_rows import HELPSTEER, MESSAGES, RANKED, SAFER, STRINGS, completion, convert, converter, told, write
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo.config.schema import ObjectiveConfig
@@ -32,6 +32,7 @@ def test_a_list_gives_pairs_and_ties_give_none(kind: str, pairs: list[tuple[str,
     assert told(convert(row, ranked_pairs=kind)) == pairs
 
 
+@settings(deadline=None, database=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=6))
 def test_every_pair_of_a_list_is_in_order_and_none_is_lost(scores: list[int]) -> None:
     row = {"prompt": "q", "responses": [f"{score} {i}" for i, score in enumerate(scores)], "scores": scores}
@@ -168,6 +169,18 @@ def test_annotations_of_ultrafeedback_by_weight() -> None:
     found = convert(row, objective=ObjectiveConfig(weights={"helpfulness": 2}, margin=True))
     assert told(found) == [("b", "a", 4.0)]
     assert found[0].remarks == (compare.NO_DIMENSIONS,)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "responses": ["a", "b"], "dimensions": {"helpfulness": [2, 3], "length": [0, 1]}},
+        {"prompt": "q", "answers": [{"text": t, "dimensions": {"helpfulness": n}} for t, n in (("a", 2), ("b", 3))]},
+    ],
+)
+def test_dimensions_alone_order_a_list(row: dict[str, Any]) -> None:
+    assert told(convert(row, objective=ObjectiveConfig(weights={"helpfulness": 1}, margin=True))) == [("b", "a", 1.0)]
+    assert isinstance(convert(row), Dropped)  # without weights nothing says which is better
 
 
 def test_both_labels_of_saferlhf_by_weight() -> None:

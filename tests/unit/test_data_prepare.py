@@ -8,6 +8,7 @@ import pytest
 from data_tokenizers import CHATML, tiny_tokenizer
 
 from dpo.config.schema import DataConfig
+from dpo.data.group import group_pairs
 from dpo.data.pair import Reject
 from dpo.data.prepare import PairSets, TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
 from dpo.data.text.template import choose_template
@@ -61,6 +62,14 @@ def test_rows_without_a_preference_are_no_bad_rows_and_pairs_are_remarked_on(tmp
     sets = read_pairs(DataConfig(path=write(tmp_path / "b.jsonl", judged)), 0)
     assert (len(sets.train), sets.rejects, [r.source for r in sets.dropped]) == (2, [], ["b.jsonl:2"])
     assert "left out: 1 no preference" in sets.notes[0]
+
+
+def test_a_list_of_answers_becomes_one_group_with_its_pairs(tmp_path: Path) -> None:
+    listed = [{"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 1, 3]}]
+    sets = read_pairs(DataConfig(path=write(tmp_path / "a.jsonl", listed)), 0)
+    (group,) = group_pairs(tokenize(sets).train, most=8)
+    assert (len(group.responses), group.pairs) == (3, [(0, 1), (0, 2), (1, 2)])
+    assert [sets.rows_read, len(sets.train), {pair.source for pair in sets.train}] == [1, 3, {"a.jsonl:1"}]
 
 
 def test_a_setting_without_effect_on_the_data_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a format is, and which columns and rows have it."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Format:
         for names, kinds in self.columns.items():
             name = next((name for name in names.split("|") if name in columns), None)
             if name is None:
-                missing.append(f"lacks {spoken(names)}")
+                near = difflib.get_close_matches(names.split("|")[0], columns, n=1, cutoff=0.75)
+                missing.append(f"lacks {spoken(names)}" + (f", is it {near[0]}?" if near else ""))
             elif columns[name] not in kinds:
                 wrong.append(f"{name} is {columns[name]}, expected {' or '.join(kinds)}")
         return missing + wrong

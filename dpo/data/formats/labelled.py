@@ -9,8 +9,8 @@ from dpo.data.formats.format import ANSWER, FLAG, NUMBER, TEXT, TURNS, Format
 from dpo.data.formats.judgement import Answer, Judgement
 from dpo.data.formats.messages import parse_answer
 from dpo.data.formats.objective import add_dimensions
-from dpo.data.formats.plain import instruction_prompt
-from dpo.data.formats.prompts import parse_prompt, split_answers, with_system
+from dpo.data.formats.plain import any_prompt, instruction_prompt
+from dpo.data.formats.prompts import split_answers, with_system
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
 from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_flag, parse_score, pick, shorten
@@ -62,10 +62,6 @@ def _convert(parts: TwoAnswers, row: Values, settings: FormatSettings) -> Judgem
     )
     add_dimensions(judgement, row)
     return judgement
-
-
-def _column(names: str, row: Values, settings: FormatSettings) -> list[Message]:
-    return parse_prompt(row, names, settings.plain_text)
 
 
 def _index(name: str, row: Values) -> bool:
@@ -143,7 +139,7 @@ FORMATS = (
             first="response_0",
             second="response_1",
             verdict=_saferlhf_verdict,
-            prompt=partial(_column, "prompt"),
+            prompt=partial(any_prompt, "prompt"),
             dimensions=_saferlhf_dimensions,
         ),
     ),
@@ -155,7 +151,7 @@ FORMATS = (
             first="human_ref_A",
             second="human_ref_B",
             verdict=_shp_verdict,
-            prompt=partial(_column, "history"),
+            prompt=partial(any_prompt, "history"),
             scores=("score_A", "score_B"),
         ),
     ),
@@ -167,7 +163,7 @@ FORMATS = (
             first="response_1",
             second="response_2",
             verdict=partial(_strength_verdict, "preference_strength"),
-            prompt=partial(_column, "prompt"),
+            prompt=partial(any_prompt, "prompt"),
         ),
     ),
     _format(
@@ -178,7 +174,7 @@ FORMATS = (
             first="response1",
             second="response2",
             verdict=partial(_strength_verdict, "overall_preference"),
-            prompt=partial(_column, "context"),
+            prompt=partial(any_prompt, "context"),
         ),
     ),
     _format(
@@ -200,7 +196,7 @@ FORMATS = (
             first=AB_FIRST,
             second=AB_SECOND,
             verdict=partial(_letter_verdict, AB_LABELS),
-            prompt=partial(_column, AB_PROMPTS),
+            prompt=partial(any_prompt, AB_PROMPTS),
         ),
     ),
     Format(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from dpo.data.formats.tools import parse_calls
-from dpo.data.formats.values import WRONG_TYPE, RowProblem, parse_text, pick, shorten, type_name
+from dpo.data.formats.values import WRONG_TYPE, RowProblem, parse_text, pick, rows_of, shorten, type_name
 from dpo.data.pair import Message
 
 CALL = "function_call"  # a turn that is nothing but a tool call, as JSON text
@@ -40,21 +40,21 @@ def parse_turns(value: object, name: str) -> list[Message]:
     """A list of turns, or the object of lists that Arrow tables make of one. Raises RowProblem."""
     if value is None:
         raise RowProblem("empty prompt", f"{name} is absent or null")
-    if isinstance(value, dict):
-        value = _rows_of(value)
-    if not isinstance(value, list):
-        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(value)}, expected a list of turns")
-    return [parse_turn(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
+    turns = rows_of(value)
+    if not isinstance(turns, list):
+        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(turns)}, expected a list of turns")
+    return [parse_turn(turn, f"{name}[{i}]") for i, turn in enumerate(turns)]
 
 
 def parse_answer(value: object, name: str) -> list[Message]:
     """An answer: text, one turn, or a list of turns. Raises RowProblem."""
     if value is None or value == []:
         raise RowProblem(no_answer(name), f"{name} is absent, null or an empty list")
-    if isinstance(value, dict) and isinstance(_rows_of(value), dict):
-        return [parse_turn(value, name)]
-    if isinstance(value, (list, dict)):
+    value = rows_of(value)
+    if isinstance(value, list):
         return parse_turns(value, name)
+    if isinstance(value, dict):
+        return [parse_turn(value, name)]
     return answer_turn(parse_text(value, name, no_answer(name)))
 
 
@@ -128,13 +128,3 @@ def _weight(value: dict[str, Any], name: str) -> float:
     if weight is None or weight in (0, 1):
         return 1 if weight is None else weight
     raise RowProblem("loss weight is neither 0 nor 1", f"{name}.{key} is {shorten(weight)}")
-
-
-def _rows_of(columns: dict[str, Any]) -> object:
-    """[{a: 1, b: 3}, {a: 2, b: 4}] for {a: [1, 2], b: [3, 4]}; anything else as it is."""
-    values = [column for column in columns.values() if isinstance(column, list)]
-    roles = pick(columns, ROLE_KEYS)[1]
-    if not isinstance(roles, list) or any(len(column) != len(roles) for column in values):
-        return columns
-    names = [name for name, column in columns.items() if isinstance(column, list)]
-    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]

@@ -3,7 +3,7 @@
 from dpo.data.formats.format import TEXT, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, answer_turn
-from dpo.data.formats.prompts import RAW, RENDERED, history_turns, split_answers, text_prompt, with_system
+from dpo.data.formats.prompts import RAW, RENDERED, history_turns, parse_prompt, split_answers, text_prompt, with_system
 from dpo.data.formats.rendered import answer_start
 from dpo.data.formats.scores import judged_pair
 from dpo.data.formats.settings import FormatSettings
@@ -54,6 +54,14 @@ def instruction_prompt(row: Values, settings: FormatSettings) -> list[Message]:
     if not history:
         return text_prompt(row, text, settings.plain_text, "instruction")
     return with_system(row, [*history, {"role": "user", "content": text}])
+
+
+def any_prompt(names: str, row: Values, settings: FormatSettings) -> list[Message]:
+    """The prompt in the first of the columns `names` that has a value; an instruction with its input. Raises
+    RowProblem."""
+    if pick(row, names)[0] == "instruction":
+        return instruction_prompt(row, settings)
+    return parse_prompt(row, names, settings.plain_text)
 
 
 def _from_alpaca(row: Values, settings: FormatSettings) -> Judgement:

@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 
 from dpo.config.schema import ObjectiveConfig
 from dpo.data.formats.adjacent import joined
+from dpo.data.formats.candidates import PROMPTS
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import Judgement
-from dpo.data.formats.lists import PROMPTS
 from dpo.data.formats.plain import CHOSEN
 from dpo.data.formats.prompts import RENDERED
 from dpo.data.formats.rendered import is_rendered

@@ -88,6 +88,18 @@ def from_json(value: object, name: str) -> Any:
         raise RowProblem("invalid JSON in a field", f"{name} is {shorten(value)}: {shorten(str(error))}") from error
 
 
+def rows_of(value: object) -> object:
+    """[{a: 1, b: 3}, {a: 2, b: 4}] for {a: [1, 2], b: [3, 4]}, which Arrow tables make of it; else `value` as it is."""
+    if not isinstance(value, dict):
+        return value
+    columns = {name: column for name, column in value.items() if column is not None}
+    if not columns or any(not isinstance(column, list) for column in columns.values()):
+        return value
+    if len({len(column) for column in columns.values()}) > 1:
+        return value
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def type_name(value: object) -> str:
     return TYPE_NAMES.get(type(value), type(value).__name__)
 

@@ -117,6 +117,7 @@ SAMPLES = [
     Sample(format="strings", row={"prompt": "q", **BOTH, "unknown": {"extra": 1}}),
     Sample(format="strings", row={"prompt": "q", **BOTH, "system": "s"}, prompt=[system("s"), Q]),
     Sample(format="strings", row={"prompt": "q", **BOTH, "margin": 2}, pairs=[("c", "r", 2.0)]),
+    Sample(format="strings", row={"prompt": [Q, answer("a"), user("x")], **BOTH}, prompt=[Q, answer("a"), user("x")]),
     Sample(format="strings", row={"prompt": "q", "chosen_response": "c", "rejected_response": "r"}),
     Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[raw(CHATML)]),
     Sample(
@@ -216,6 +217,7 @@ SAMPLES = [
         prompt=[system("s"), Q],
     ),
     Sample(format="sharegpt", row={"messages": [Q], "chosen": C, "rejected": R}),
+    Sample(format="sharegpt", row={"context": [Q], **BOTH}),
     Sample(format="openai", row={"input": {"messages": [Q]}, "preferred_output": [C], "non_preferred_output": [R]}),
     Sample(
         format="openai", row={"input": {"messages": [Q]}, "preferred_completion": [C], "non_preferred_completion": [R]}

@@ -3,6 +3,7 @@
 from dpo.data.formats.format import ANSWER, TURNS, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, ROLE_KEYS, ROLES, parse_answer, parse_turns
+from dpo.data.formats.plain import BESIDE
 from dpo.data.formats.prompts import ENDS, parse_prompt, sides, split_answers, with_system
 from dpo.data.formats.scores import judged_pair
 from dpo.data.formats.settings import FormatSettings
@@ -11,7 +12,6 @@ from dpo.data.pair import Message
 
 CHOSEN, REJECTED = "chosen|chosen_messages", "rejected|rejected_messages"
 PREFERRED, OTHER = "preferred_output|preferred_completion", "non_preferred_output|non_preferred_completion"
-BESIDE = "conversations|messages"
 REJECTED_ALONE = "rejected_response|rejected_messages"
 
 
@@ -73,7 +73,7 @@ def _are_messages(row: Values) -> bool:
 FORMATS = (
     Format(
         name="sharegpt",
-        description="conversations (or messages) + chosen/rejected as text or one turn",
+        description="conversations (or messages, context) + chosen/rejected as text or messages",
         columns={BESIDE: TURNS, "chosen": ANSWER, "rejected": ANSWER},
         convert=_from_sharegpt,
         shape=_prompt_is_beside,

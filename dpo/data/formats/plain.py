@@ -1,6 +1,6 @@
 """Formats whose answers are plain text: prompt, chosen and rejected, or the two texts alone."""
 
-from dpo.data.formats.format import TEXT, Format
+from dpo.data.formats.format import ANSWER, TEXT, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, answer_turn
 from dpo.data.formats.prompts import RAW, RENDERED, history_turns, parse_prompt, split_answers, text_prompt, with_system
@@ -12,6 +12,7 @@ from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, 
 from dpo.data.pair import Message
 
 CHOSEN, REJECTED = "chosen|chosen_response|response_j", "rejected|rejected_response|response_k"
+BESIDE = "conversations|messages|conversation|context"  # columns with a conversation that waits for an answer
 SIDES: dict[str, tuple[str, ...]] = {CHOSEN: TEXT, REJECTED: TEXT}
 
 
@@ -28,10 +29,10 @@ def _pair(row: Values, prompt: list[Message]) -> Judgement:
 
 
 def _from_strings(row: Values, settings: FormatSettings) -> Judgement:
-    text, (chosen, rejected) = _as_text(row, "prompt"), _texts(row)
-    if settings.plain_text == RENDERED and chosen.startswith(text) and rejected.startswith(text):
-        chosen, rejected = chosen[len(text) :], rejected[len(text) :]  # whole conversations, the prompt once more
-    prompt = text_prompt(row, text, settings.plain_text)
+    prompt, (chosen, rejected) = parse_prompt(row, "prompt", settings.plain_text), _texts(row)
+    text = prompt[0]["content"] if prompt and settings.plain_text == RENDERED else None
+    if text and chosen.startswith(text) and rejected.startswith(text):  # whole conversations, the prompt once more
+        chosen, rejected = chosen[len(text) :], rejected[len(text) :]
     return judged_pair(row, prompt, answer_turn(chosen), answer_turn(rejected))
 
 
@@ -126,8 +127,8 @@ FORMATS = (
     ),
     Format(
         name="strings",
-        description="prompt, chosen and rejected as text",
-        columns={"prompt": TEXT, **SIDES},
+        description="prompt as text or messages, chosen and rejected as text",
+        columns={"prompt": ANSWER, **SIDES},
         convert=_from_strings,
         absent=("conversations",),
         shape=_is_no_hh,
@@ -162,7 +163,7 @@ FORMATS = (
         description="chosen and rejected as text that begins with the prompt",
         columns=SIDES,
         convert=_from_texts,
-        absent=("prompt", "question", "input", "instruction", "conversations", "messages", "history"),
+        absent=("prompt", "question", "input", "instruction", "history", *BESIDE.split("|")),
         shape=_is_no_hh,
         uses=("plain_text",),
     ),

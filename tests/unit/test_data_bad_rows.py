@@ -106,7 +106,12 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (RANKED, {"responses": ["a", "", None]}, "empty answer", "1 of 3 answers are not blank"),
     (RANKED, {"responses": ["a", "a", "a"]}, "chosen equals rejected", "both are 'a'"),
     (RANKED, {"responses": ["a", [user("b")], "c"]}, "answer is not an assistant turn", "role user"),
-    (RANKED, {"ref_chosen_logps": -1, "ref_rejected_logps": -1}, "half of the reference log-probabilities", "no pair"),
+    (
+        RANKED,
+        {"ref_chosen_logps": -1, "ref_rejected_logps": -1},
+        "reference log-probabilities without a pair",
+        "belong to one",
+    ),
     (SINGLE, {"label": "maybe"}, "no label", "'maybe', expected true or false"),
     (SINGLE, {"messages": [user("q")]}, "no answer", "messages ends with a user turn"),
     (SINGLE, {"messages": [user("q"), answer("")]}, "empty answer", "the answer is blank"),

@@ -148,6 +148,8 @@ def test_few_rendered_prompts_are_no_reason_to_trust_markers() -> None:
 def test_the_label_of_saferlhf_is_a_setting() -> None:
     assert told(convert(SAFER)) == [("a", "b", None)]
     assert told(convert(SAFER, preference="safer")) == [("b", "a", None)]
+    assert "the safer answer is chosen (data.preference)" in converter(SAFER, preference="safer").describe()
+    assert "pairs of a list: all (data.ranked_pairs)" in converter(RANKED).describe()
 
 
 def test_reference_log_probabilities_of_the_row() -> None:

@@ -12,7 +12,7 @@ from dpo.data.formats.encoded import decoded, encoded_columns
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import PAIR, Judgement, check_prompt
 from dpo.data.formats.prompts import unweighted
-from dpo.data.formats.recognise import objective_for, prompt_style, text_note, unused_settings
+from dpo.data.formats.recognise import objective_for, prompt_style, reading_notes, unused_settings
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import choose_format
 from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
@@ -107,15 +107,14 @@ def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, 
     encoded = encoded_columns(rows)
     rows = list(_sound(rows, encoded))
     chosen = choose_format(settings.format, rows, where)
-    style = prompt_style(chosen, rows, settings)
-    read_as = replace(settings, plain_text=style)
+    read_as = replace(settings, plain_text=prompt_style(chosen, rows, settings))
     objective, note = objective_for(chosen, rows, read_as)
     return Converter(
         format=chosen,
         settings=replace(read_as, objective=objective),
         dataset=dataset,
         encoded=encoded,
-        notes=[line for line in (text_note(chosen, style), note) if line],
+        notes=[*reading_notes(chosen, read_as), *([note] if note else [])],
         unused=unused_settings(chosen, settings, objective),
     )
 
@@ -140,11 +139,10 @@ def _reference(row: Values, judgement: Judgement) -> tuple[float, float] | None:
     chosen, rejected = (parse_number(row.get(name), name) for name in REFERENCE_LOGPS)
     if chosen is None and rejected is None:
         return None
-    if chosen is None or rejected is None or judgement.kind != PAIR:
-        missing = (
-            f"{REFERENCE_LOGPS[chosen is not None]} is missing" if judgement.kind == PAIR else "the row is no pair"
-        )
-        detail = f"{' and '.join(REFERENCE_LOGPS)} belong together, {missing}"
+    if judgement.kind != PAIR:
+        raise RowProblem("reference log-probabilities without a pair", f"{' and '.join(REFERENCE_LOGPS)} belong to one")
+    if chosen is None or rejected is None:
+        detail = f"{' and '.join(REFERENCE_LOGPS)} belong together, {REFERENCE_LOGPS[chosen is not None]} is missing"
         raise RowProblem("half of the reference log-probabilities", detail)
     if max(chosen, rejected) > 0:
         detail = f"{chosen:g} and {rejected:g}; the log of a probability is never above 0"

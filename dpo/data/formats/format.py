@@ -30,7 +30,8 @@ class Format:
     convert: Callable[[Values, FormatSettings], Judgement]  # raises RowProblem
     absent: tuple[str, ...] = ()  # columns that mean another format when they are there
     shape: Callable[[Values], bool] | None = None  # what a row has to look like besides; most of a sample must
-    uses: tuple[str, ...] = ()  # settings that have an effect on it: "plain_text", "preference", "ranked_pairs"
+    prompt: str = ""  # column whose text is a prompt without roles; "": it has none
+    uses: tuple[str, ...] = ()  # other settings that have an effect on it: "preference", "ranked_pairs"
     joined: bool = False  # adjacent rows are answers to one prompt
 
     def matches(self, columns: Columns, rows: Iterable[Values] = ()) -> bool:

@@ -9,7 +9,7 @@ from dpo.data.formats.format import ANSWER, FLAG, NUMBER, TEXT, TURNS, Format
 from dpo.data.formats.judgement import Answer, Judgement
 from dpo.data.formats.messages import parse_answer
 from dpo.data.formats.objective import add_dimensions
-from dpo.data.formats.plain import any_prompt, instruction_prompt
+from dpo.data.formats.plain import any_prompt
 from dpo.data.formats.prompts import split_answers, with_system
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
@@ -34,13 +34,14 @@ class Verdict:
 
 @dataclass(kw_only=True, slots=True)
 class TwoAnswers:
-    """Where such a format keeps its parts."""
+    """Where such a format keeps its parts: names of columns."""
 
-    first: str  # column
+    prompt: str
+    first: str
     second: str
+    label: dict[str, tuple[str, ...]]  # column -> kinds of its values
     verdict: Callable[[Values, FormatSettings], Verdict]  # raises LeftOut on a tie, RowProblem
-    prompt: Callable[[Values, FormatSettings], list[Message]]
-    scores: tuple[str, str] | None = None  # columns with a rating of each answer
+    scores: tuple[str, str] | None = None  # a rating of each answer
     dimensions: Callable[[Values], tuple[dict[str, float], dict[str, float]]] | None = None  # of the first, the second
 
 
@@ -55,7 +56,7 @@ def _convert(parts: TwoAnswers, row: Values, settings: FormatSettings) -> Judgem
         for answer, found in zip(answers, parts.dimensions(row), strict=True):
             answer.dimensions = found
     judgement = Judgement(
-        prompt=parts.prompt(row, settings),
+        prompt=any_prompt(parts.prompt, row, settings),
         answers=answers[::-1] if verdict.second else answers,
         margin=verdict.strength,
         tools=parse_tools(row.get("tools")),
@@ -125,78 +126,84 @@ def _from_arena(row: Values, settings: FormatSettings) -> Judgement:
     return Judgement(prompt=with_system(row, prompt), answers=[Answer(turns=turns) for turns in answers])
 
 
-def _format(name: str, description: str, columns: dict[str, tuple[str, ...]], parts: TwoAnswers) -> Format:
-    uses = ("plain_text", "preference") if name == "pku_saferlhf" else ("plain_text",)
-    return Format(name=name, description=description, columns=columns, convert=partial(_convert, parts), uses=uses)
+def _format(name: str, description: str, parts: TwoAnswers) -> Format:
+    return Format(
+        name=name,
+        description=description,
+        columns={parts.prompt: ANSWER, parts.first: ANSWER, parts.second: ANSWER, **parts.label},
+        convert=partial(_convert, parts),
+        prompt=parts.prompt,
+        uses=("preference",) if name == "pku_saferlhf" else (),
+    )
 
 
 FORMATS = (
     _format(
         "pku_saferlhf",
         "prompt, response_0 and response_1 + better_response_id, safer_response_id",
-        {"prompt": ANSWER, "response_0": ANSWER, "response_1": ANSWER, "better_response_id|safer_response_id": NUMBER},
         TwoAnswers(
+            prompt="prompt",
             first="response_0",
             second="response_1",
+            label={"better_response_id|safer_response_id": NUMBER},
             verdict=_saferlhf_verdict,
-            prompt=partial(any_prompt, "prompt"),
             dimensions=_saferlhf_dimensions,
         ),
     ),
     _format(
         "shp",
         "history, human_ref_A and human_ref_B + labels (1: A is better)",
-        {"history": TEXT, "human_ref_A": TEXT, "human_ref_B": TEXT, "labels": FLAG},
         TwoAnswers(
+            prompt="history",
             first="human_ref_A",
             second="human_ref_B",
+            label={"labels": FLAG},
             verdict=_shp_verdict,
-            prompt=partial(any_prompt, "history"),
             scores=("score_A", "score_B"),
         ),
     ),
     _format(
         "helpsteer2_preference",
         "prompt, response_1 and response_2 + preference_strength (-3: the first is much better, 3: the second)",
-        {"prompt": ANSWER, "response_1": ANSWER, "response_2": ANSWER, "preference_strength": NUMBER},
         TwoAnswers(
+            prompt="prompt",
             first="response_1",
             second="response_2",
+            label={"preference_strength": NUMBER},
             verdict=partial(_strength_verdict, "preference_strength"),
-            prompt=partial(any_prompt, "prompt"),
         ),
     ),
     _format(
         "helpsteer3",
         "context, response1 and response2 + overall_preference (-3: the first is much better, 3: the second)",
-        {"context": ANSWER, "response1": ANSWER, "response2": ANSWER, "overall_preference": NUMBER},
         TwoAnswers(
+            prompt="context",
             first="response1",
             second="response2",
+            label={"overall_preference": NUMBER},
             verdict=partial(_strength_verdict, "overall_preference"),
-            prompt=partial(any_prompt, "context"),
         ),
     ),
     _format(
         "judge",
         "instruction and input, output_1 and output_2 + preference (1 or 2)",
-        {"instruction": TEXT, "output_1": ANSWER, "output_2": ANSWER, "preference": NUMBER},
-        TwoAnswers(first="output_1", second="output_2", verdict=_judge_verdict, prompt=instruction_prompt),
+        TwoAnswers(
+            prompt="instruction",
+            first="output_1",
+            second="output_2",
+            label={"preference": NUMBER},
+            verdict=_judge_verdict,
+        ),
     ),
     _format(
         "response_ab",
         "prompt, response_a and response_b + winner (a, b, model_a, tie, ...)",
-        {
-            AB_PROMPTS: ANSWER,
-            AB_FIRST: ANSWER,
-            AB_SECOND: ANSWER,
-            AB_LABELS: TEXT,
-        },
         TwoAnswers(
+            prompt=AB_PROMPTS,
             first=AB_FIRST,
             second=AB_SECOND,
+            label={AB_LABELS: TEXT},
             verdict=partial(_letter_verdict, AB_LABELS),
-            prompt=partial(any_prompt, AB_PROMPTS),
         ),
     ),
     Format(

@@ -132,7 +132,7 @@ FORMATS = (
         convert=_from_strings,
         absent=("conversations",),
         shape=_is_no_hh,
-        uses=("plain_text",),
+        prompt="prompt",
     ),
     Format(
         name="orca",
@@ -140,7 +140,7 @@ FORMATS = (
         columns={"question|input": TEXT, **SIDES},
         convert=_from_question,
         absent=("prompt", "instruction", "conversations"),
-        uses=("plain_text",),
+        prompt="question|input",
     ),
     Format(
         name="alpaca_ranking",
@@ -148,7 +148,7 @@ FORMATS = (
         columns={"instruction": TEXT, **SIDES},
         convert=_from_alpaca,
         absent=("prompt", "conversations"),
-        uses=("plain_text",),
+        prompt="instruction",
     ),
     Format(
         name="alpaca_outputs",
@@ -156,7 +156,7 @@ FORMATS = (
         columns={"instruction": TEXT, "output": ("list",)},
         convert=_from_alpaca_outputs,
         absent=("chosen", "rejected", "prompt"),
-        uses=("plain_text",),
+        prompt="instruction",
     ),
     Format(
         name="texts",
@@ -165,6 +165,6 @@ FORMATS = (
         convert=_from_texts,
         absent=("prompt", "question", "input", "instruction", "history", *BESIDE.split("|")),
         shape=_is_no_hh,
-        uses=("plain_text",),
+        prompt=CHOSEN,
     ),
 )

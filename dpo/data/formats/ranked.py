@@ -109,6 +109,7 @@ FORMATS = (
         convert=_from_ranked,
         absent=("chosen", "rejected"),
         shape=_holds_order,
-        uses=("plain_text", "ranked_pairs"),
+        prompt=PROMPTS,
+        uses=("ranked_pairs",),
     ),
 )

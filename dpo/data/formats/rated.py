@@ -1,6 +1,6 @@
 """Public sets whose answers carry ratings: UltraFeedback, HelpSteer, RM-Gallery."""
 
-from dpo.data.formats.candidates import SOME, answer_items, answer_objects, candidate, judged_list
+from dpo.data.formats.candidates import PROMPTS, SOME, answer_items, answer_objects, candidate, judged_list
 from dpo.data.formats.format import ANSWER, NUMBER, TEXT, Format
 from dpo.data.formats.judgement import LIST, PAIR, Answer, Judgement
 from dpo.data.formats.messages import parse_answer, parse_turns
@@ -101,7 +101,8 @@ FORMATS = (
         convert=_from_ultrafeedback,
         absent=("chosen", "rejected"),
         shape=_are_annotated,
-        uses=("plain_text", "ranked_pairs"),
+        prompt=PROMPTS,
+        uses=("ranked_pairs",),
     ),
     Format(
         name="rm_gallery",
@@ -116,7 +117,8 @@ FORMATS = (
         columns={"prompt": ANSWER, "response": ANSWER, "helpfulness": NUMBER},
         convert=_from_helpsteer,
         absent=("chosen", "rejected"),
-        uses=("plain_text", "ranked_pairs"),
+        prompt=PROMPTS,
+        uses=("ranked_pairs",),
         joined=True,
     ),
 )

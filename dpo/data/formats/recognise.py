@@ -6,10 +6,8 @@ from dataclasses import asdict, replace
 
 from dpo.config.schema import ObjectiveConfig
 from dpo.data.formats.adjacent import joined
-from dpo.data.formats.candidates import PROMPTS
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import Judgement
-from dpo.data.formats.plain import CHOSEN
 from dpo.data.formats.prompts import RENDERED
 from dpo.data.formats.rendered import is_rendered
 from dpo.data.formats.settings import FormatSettings
@@ -28,10 +26,9 @@ STYLES = {
 
 def prompt_style(format: Format, rows: Sequence[Values], settings: FormatSettings) -> str:
     """What plain text is: as `settings` say, or "rendered" where most of the prompts open with chat markers."""
-    if "plain_text" not in format.uses:
+    if not format.prompt:
         return settings.plain_text
-    names = CHOSEN if format.name == "texts" else f"{PROMPTS}|history|context"
-    texts = [text for row in rows if isinstance(text := pick(row, names)[1], str)]
+    texts = [text for row in rows if isinstance(text := pick(row, format.prompt)[1], str)]
     return RENDERED if sum(map(is_rendered, texts)) * 2 > len(texts) else settings.plain_text
 
 
@@ -80,11 +77,20 @@ def unused_settings(format: Format, settings: FormatSettings, objective: Objecti
     unused = [
         f"data.{name}={value}"
         for name, value in asdict(settings).items()
-        if name in OF_SOME_FORMATS and value != default[name] and name not in format.uses
+        if name in OF_SOME_FORMATS and value != default[name] and name not in _used(format)
     ]
     return unused + (["data.objective.weights"] if settings.objective.weights and not objective.weights else [])
 
 
-def text_note(format: Format, style: str) -> str | None:
-    """A line for the log where the rows hold prompts without roles."""
-    return STYLES[style] if "plain_text" in format.uses else None
+def reading_notes(format: Format, settings: FormatSettings) -> list[str]:
+    """For the log: what the settings make of rows of this format."""
+    notes = {
+        "plain_text": STYLES[settings.plain_text],
+        "preference": f"the {settings.preference} answer is chosen (data.preference)",
+        "ranked_pairs": f"pairs of a list: {settings.ranked_pairs} (data.ranked_pairs)",
+    }
+    return [note for name, note in notes.items() if name in _used(format)]
+
+
+def _used(format: Format) -> tuple[str, ...]:
+    return (*format.uses, "plain_text") if format.prompt else format.uses

@@ -63,7 +63,7 @@ FORMATS = (
         shape=_has_flag,
         convert=_from_completion,
         absent=(*PAIRED, "helpfulness"),
-        uses=("plain_text",),
+        prompt="prompt",
     ),
     Format(
         name="unpaired_alpaca",
@@ -72,6 +72,6 @@ FORMATS = (
         shape=_has_flag,
         convert=_from_alpaca,
         absent=(*PAIRED, "prompt"),
-        uses=("plain_text",),
+        prompt="instruction",
     ),
 )

@@ -181,6 +181,7 @@ SAMPLES = [
         prompt=[system("s"), Q, answer("a"), user("q2")],
     ),
     Sample(format="messages", row={"prompt": "q ", **WHOLE}),
+    Sample(format="messages", row={"chosen_conversations": [Q, C], "rejected_conversations": [Q, R]}),
     Sample(format="messages", row={"chosen_messages": [Q, C], "rejected_messages": [Q, R]}),
     Sample(
         format="messages",  # as Arrow tables keep a list of structs

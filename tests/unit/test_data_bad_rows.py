@@ -55,6 +55,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (STRINGS, {"dimensions": {"truth": 5}}, "wrong type", "dimensions.truth is a number"),
     (STRINGS, {"ref_chosen_logps": -1}, "half of the reference log-probabilities", "ref_rejected_logps is missing"),
     (STRINGS, {"ref_chosen_logps": -1, "ref_rejected_logps": 1}, "positive reference log-probability", "-1 and 1"),
+    (SHAREGPT, {"images": ["a.png"]}, "content is not text", "the row comes with images"),
     (SHAREGPT, {"conversations": []}, "empty prompt", "no turns"),
     (SHAREGPT, {"conversations": None}, "empty prompt", "absent or null"),
     (SHAREGPT, {"conversations": "q"}, "wrong type", "conversations is text, expected a list"),

@@ -9,7 +9,7 @@ from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, pick, rows_of, type_name
 
-PROMPTS = "prompt|instruction|question|query|input"
+PROMPTS = "prompt|instruction|question|query|input|context|contents"
 TEXTS = "response|answer|completion|text|output|content|messages"
 SOME = ("list", "object")  # kinds of a column with several answers: Arrow tables make an object of lists of it
 

@@ -10,7 +10,7 @@ from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, pick, type_name
 from dpo.data.pair import Message
 
-CHOSEN, REJECTED = "chosen|chosen_messages", "rejected|rejected_messages"
+CHOSEN, REJECTED = "chosen|chosen_messages|chosen_conversations", "rejected|rejected_messages|rejected_conversations"
 PREFERRED, OTHER = "preferred_output|preferred_completion", "non_preferred_output|non_preferred_completion"
 REJECTED_ALONE = "rejected_response|rejected_messages"
 
@@ -97,6 +97,6 @@ FORMATS = (
         description="messages that end with the chosen answer + rejected_response",
         columns={"messages": TURNS, REJECTED_ALONE: ANSWER},
         convert=_from_swift,
-        absent=("chosen", "chosen_messages"),
+        absent=tuple(CHOSEN.split("|")),
     ),
 )

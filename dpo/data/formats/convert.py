@@ -21,6 +21,7 @@ from dpo.data.read.files import Origin, Row, read_rows
 from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
+NOT_TEXT = ("images", "videos", "audios")
 SAMPLE = 1000  # rows looked at to recognise the format
 LOOKED_AT = 100_000  # rows until the first of them, where many cannot be read
 
@@ -50,6 +51,7 @@ class Converter:
 
     def _pairs(self, row: Row) -> list[Pair]:
         values = decoded(row.values, self.encoded)
+        _require_text_alone(values)
         judgement = self.format.convert(values, self.settings)
         check_prompt(judgement.prompt)
         if (margin := parse_number(values.get("margin"), "margin")) is not None:
@@ -132,6 +134,13 @@ def require_used(converters: Sequence[Converter]) -> None:
     if unused:
         formats = ", ".join(sorted({converter.format.name for converter in converters}))
         raise DataError(f"{' and '.join(unused)} would change nothing: the data has the format {formats}. Remove it")
+
+
+def _require_text_alone(row: Values) -> None:
+    """Raises RowProblem: the row is about pictures or sound, without which its texts may make no sense."""
+    for name in NOT_TEXT:
+        if row.get(name):
+            raise RowProblem("content is not text", f"the row comes with {name}; only text can be read")
 
 
 def _reference(row: Values, judgement: Judgement) -> tuple[float, float] | None:

@@ -14,7 +14,6 @@ from dpo.data.formats.prompts import split_answers, with_system
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
 from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_flag, parse_score, pick, shorten
-from dpo.data.pair import Message
 
 SIDE = re.compile(r"(?:.*[ _-])?([ab])", re.IGNORECASE)  # "A", "model_a", "response_b"
 AB_ANSWERS = ("response", "answer", "output", "completion", "orig_response")

@@ -15,7 +15,11 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool"),
     **dict.fromkeys((CALL, "tool_call"), CALL),
 }
-ROLE_KEYS, TEXT_KEYS, THOUGHT_KEYS = "role|from|speaker", "content|value|text", "reasoning_content|reasoning|thinking"
+ROLE_KEYS, TEXT_KEYS, THOUGHT_KEYS = (
+    "role|from|speaker",
+    "content|value|text|parts",
+    "reasoning_content|reasoning|thinking",
+)
 WEIGHT_KEYS = "loss_weight|weight"
 NO_ANSWER = {"chosen": "no chosen answer", "rejected": "no rejected answer"}
 

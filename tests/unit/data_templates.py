@@ -81,6 +81,9 @@ def tool(name: str, about: str = "") -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": about, "parameters": {}}}
 
 
+AGENT = [calls("Let me see.", "add", a=1, b=2), result("three"), says("It is 3.")]
+
+
 def many(prompt: list[Message], chosen: list[Message], **fields: Any) -> Pair:
     """A pair whose rejected answer is one short turn."""
     return Pair(**{"prompt": prompt, "chosen": chosen, "rejected": [says("no")], "source": "a:1", **fields})

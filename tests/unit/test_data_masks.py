@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from data_templates import (
+    AGENT,
     CHATML_TOOLS,
     DATED,
     MARKED,
@@ -31,7 +32,6 @@ from dpo.data.text.tokenize import tokenize_pairs
 pytestmark = pytest.mark.unit
 
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
-AGENT = [calls("Let me see.", "add", a=1, b=2), result("three"), says("It is 3.")]
 
 
 def test_tool_turns_inside_an_answer_are_context() -> None:

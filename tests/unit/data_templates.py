@@ -35,6 +35,14 @@ THINKING = (
     "{{ parts[-1].lstrip('\n') }}" + CALLS + "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# Like Qwen3.5 and Nemotron: every answer has a thought, and the generation header (HEADER) opens it.
+OPENING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% set parts = m.content.split('</think>') %}<think>\n"
+    "{{ parts[0].split('<think>')[-1] | trim if parts | length > 1 }}\n</think>\n\n{{ parts[-1].lstrip('\n') }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\nHEADER{% endif %}"
+)
 # Like Llama 2: the system turn stands in the first user turn, every question with its answer is a text with BOS.
 MERGING = (
     "{% if messages[0].role == 'system' %}{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}"

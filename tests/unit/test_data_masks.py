@@ -10,6 +10,7 @@ from data_templates import (
     DATED,
     MARKED,
     MERGING,
+    OPENING,
     STRICT,
     THINKING,
     calls,
@@ -31,6 +32,7 @@ from dpo.data.text.tokenize import tokenize_pairs
 
 pytestmark = pytest.mark.unit
 
+ONE = [user("Q")]
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
 
 
@@ -128,6 +130,47 @@ def test_the_mask_is_the_one_of_a_template_that_marks_what_is_generated(answer: 
     assert theirs["assistant_masks"] == [0] * len(found.prompt_ids) + mask + [0]  # the line break after the last end
 
 
+ENDS = [
+    # Phi-3: EOS behind the end of the last turn. gpt-oss: another end for the last turn than for those before it.
+    # GLM: no end at all, the model stops by opening the next turn. The last: two tokens close every turn.
+    ("<|im_end|>\n{{ '</s>' if loop.last else '' }}", ["one<|im_end|>", "two<|im_end|>\n</s>"]),
+    ("{{ '</s>' if loop.last else '<|im_end|>' }}\n", ["one<|im_end|>", "two</s>"]),
+    ("{{ '\n' }}", ["one\n<|im_start|>", "two</s>"]),
+    ("<s>\n<|im_end|>\n", ["one<s>\n<|im_end|>", "two<s>\n<|im_end|>"]),
+]
+
+
+@pytest.mark.parametrize(("end", "expected"), ENDS)
+@pytest.mark.parametrize("earlier", [[], [says("one"), user("more")]])  # the same was said before
+def test_how_turns_end(end: str, expected: list[str], earlier: list[Message]) -> None:
+    tokenizer = tiny_tokenizer()
+    jinja = CHATML.replace(
+        "<|im_end|>\n", f"{{% if m.role == 'assistant' %}}{end}{{% else %}}<|im_end|>\n{{% endif %}}"
+    )
+    prompt = [user("more"), *earlier]
+    found = ids_under(jinja, many(prompt, [says("one"), user("more"), says("two")]), tokenizer)
+    assert scored(found, tokenizer) == expected
+
+
+@pytest.mark.parametrize("header", ["<think>\n", "<think>\n\n</think>\n\n"])
+def test_a_thought_that_the_generation_header_opens(header: str) -> None:
+    """As Qwen3.5 and Nemotron do; without thinking the header holds an empty thought."""
+    tokenizer = tiny_tokenizer()
+    found = ids_under(OPENING.replace("HEADER", header), many(ONE, [says("<think>hm</think>yes")]), tokenizer)
+    assert str(tokenizer.decode(found.prompt_ids)).endswith("<|im_start|>assistant\n<think>\n")
+    assert scored(found, tokenizer) == ["hm\n</think>\n\nyes<|im_end|>"]
+    assert tokenizer.decode(found.rejected_ids) == "\n</think>\n\nno<|im_end|>"
+
+
+def test_a_header_that_earlier_turns_lack() -> None:
+    """The answer's first turn is not the last one of the conversation, and is rendered without the thought."""
+    tokenizer = tiny_tokenizer()
+    jinja = THINKING.replace("assistant\n{% endif %}", "assistant\n<think>\n\n</think>\n\n{% endif %}")
+    found = ids_under(jinja, many(ONE, [says("one"), user("more"), says("two")]), tokenizer)
+    assert str(tokenizer.decode(found.prompt_ids)).endswith("assistant\n")
+    assert scored(found, tokenizer) == ["one<|im_end|>", "two<|im_end|>"]
+
+
 def test_a_thought_is_scored_where_the_template_shows_it() -> None:
     tokenizer = tiny_tokenizer()
     answer = [calls("", "add", a=1) | {"reasoning_content": "hm"}, result("3"), says("<think>\nb\n</think>\n\nB")]
@@ -150,7 +193,6 @@ def test_thoughts_of_earlier_turns_leave_the_prompt_as_in_generation() -> None:
     assert "assistant\nA<|im_end|>" in str(tokenizer.decode(found.prompt_ids))
 
 
-ONE = [user("Q")]
 CANNOT = [
     (  # the question after it takes the thought away
         THINKING,
@@ -177,11 +219,6 @@ CANNOT = [
         "{% for m in messages %}[{{ m.content }}]{% endfor %}",
         many(ONE, [says("A"), user("R"), says("B")]),
         "template ends no turn with a token",
-    ),
-    (  # another end for the last turn than for others: nothing to tell where the first one ends
-        CHATML.replace("<|im_end|>", "{{ '</s>' if loop.last and m.role == 'assistant' else '<|im_end|>' }}"),
-        many(ONE, [says("A"), user("R"), says("B")]),
-        "template changes the answer",
     ),
     (  # the question is rendered differently once a tool has answered
         CHATML.replace("{{ m['content'] }}", "{{ m['content'] }}{{ messages | length > 2 }}"),

@@ -42,53 +42,77 @@ class Conversation:
         require_shown(self.prompt, text, "the prompt")
         require_tools(self.tools, text)
 
-    def opening(self, before: list[Message], wholes: list[str]) -> int:
-        """Where the answer to `before` begins in each of `wholes`, the finished conversations: behind the generation
+    def require_turn(self, turn: Message, before: list[Message], text: str, start: int) -> None:
+        """Raises RowProblem where the template leaves something of an assistant turn out of `text`, which it ends and
+        where it begins at `start`, TemplateProblem. A thought may begin in the generation header."""
+        try:
+            require_shown([turn], text[start:], "the answer")
+        except RowProblem:
+            opened = len(self.text(before).rstrip())
+            if opened >= start:
+                raise
+            require_shown([turn], text[opened:], "the answer")
+
+    def opening(self, before: list[Message], answers: list[list[Message]]) -> int:
+        """Where each of `answers` begins in the conversation of `before` and that answer: behind the generation
         header, or where finished and generated answers part. Raises RowProblem, TemplateProblem."""
         generation = self.text(before, header=True)
+        wholes = [self.text([*before, *answer]) for answer in answers]
         if all(whole.startswith(generation) for whole in wholes):
             return len(generation)
-        finished = self.text([*before, {"role": "assistant", "content": MARKER}])
-        start = _common_start(generation, finished, self.encoder.added)
+        marked = (self.text([*before, _marked(first), *rest]) for first, *rest in answers)
+        start = min(_common_start(generation, text, self.encoder.added) for text in marked)
         if start < len(self.text(before).rstrip()):
             raise RowProblem(NO_PREFIX, "the prompt is rendered differently once an answer follows it")
         if not all(whole.startswith(generation[:start]) for whole in wholes):
             raise RowProblem(NO_PREFIX, "the prompt is rendered differently when this answer follows it")
         return start
 
-    def turn_end(self, until: list[Message], whole: str, start: int, *, last: bool) -> tuple[int, bool]:
-        """(where the assistant turn that `until` ends with, and that begins at `start`, ends in `whole`; whether a
-        token of the template ends it). Raises RowProblem, TemplateProblem.
+    def last_end(self, whole: str) -> tuple[int, bool]:
+        """(where the last turn of `whole` ends; whether a token of the template ends it). Raises RowProblem,
+        TemplateProblem."""
+        if self._closing(whole)[1]:
+            return len(whole.rstrip()), True
+        tail = self._tail()
+        if not whole.endswith(tail):
+            raise RowProblem(CHANGED, "the rendered text does not end as other answers do")
+        begin = len(whole) - len(tail)
+        span = end_of_turn_span(tail, self.encoder.added)  # text stands behind the token, or it is not a special one
+        return (begin + span[1], True) if span else (begin + len(tail.rstrip()), False)
 
-        Templates may render the last turn in their own way, with an empty thought for instance: within a longer
-        conversation the turn is what of it is the end of that rendering.
+    def inner_end(self, until: list[Message], whole: str, start: int) -> int:
+        """Where the assistant turn that `until` ends with, and that begins at `start`, ends in `whole`, where others
+        follow it. Raises RowProblem, TemplateProblem.
+
+        Templates may render a last turn in their own way: with an empty thought, or another token at its end. Within a
+        longer conversation the turn is what of it also ends that rendering, with the tokens that end both, or with the
+        one that follows: some templates close no turn, so that it is the token which opens the next.
         """
-        text = whole if last else self.text(until)
-        closing = self._closing(text)
-        if closing is None and last:
-            return len(text) - len(self._tail()) + len(self._tail().rstrip()), False
-        if closing is None:
-            raise RowProblem(NO_END, "so that an answer of several messages would not show where its turns end")
-        end, token = closing
-        if last:
-            return end, True
-        found = whole.find(token, start)
-        if found < 0 or not text[:end].endswith(whole[start : found + len(token)]):
+        text = self.text(until)
+        size, closing = self._closing(text)
+        said = [
+            (whole[start : token.start()].rstrip(), token) for token in self.encoder.spelling.tokens_in(whole, start)
+        ]
+        found = [token for part, token in said if part and text[start:size].endswith(part)]
+        if not said:
+            raise RowProblem(NO_END, "so that an answer of several messages does not show where its turns end")
+        if not found or text[:start] != whole[:start]:
             number = len(until) - len(self.prompt)
             raise RowProblem(CHANGED, f"its turn {number} is not rendered as it is where it comes last")
-        return found + len(token), True
+        at = found[-1].start()
+        for token in closing:
+            if not whole[at:].lstrip().startswith(token):
+                break
+            at = whole.index(token, at) + len(token)
+        return max(at, found[-1].end())
 
-    def _closing(self, text: str) -> tuple[int, str] | None:
-        """(end, text) of the token that ends the last turn of `text`; None where the template puts none there."""
-        bare = text.rstrip()
-        token = next((token for token in self.encoder.spelling.tokens if bare.endswith(token)), None)
-        if token is not None:
-            return len(bare), token
-        tail = self._tail()
-        span = end_of_turn_span(tail, self.encoder.added)
-        if not text.endswith(tail):
-            raise RowProblem(CHANGED, "the rendered text does not end as other answers do")
-        return (len(text) - len(tail) + span[1], tail[span[0] : span[1]]) if span else None
+    def _closing(self, text: str) -> tuple[int, list[str]]:
+        """(length of `text` without the tokens at its end and the blanks around them; these tokens)"""
+        size, closing = len(text.rstrip()), list[str]()
+        while token := next((token for token in self.encoder.spelling.tokens if text.endswith(token, 0, size)), ""):
+            size = len(text[: size - len(token)].rstrip())
+            closing.insert(0, token)
+        return size, closing
 
     def _tail(self) -> str:
         """What the template puts behind an answer to this prompt."""
@@ -97,6 +121,12 @@ class Conversation:
         if not found:
             raise RowProblem(CHANGED, "the answer is not in the rendered text")
         return tail
+
+
+def _marked(turn: Message) -> Message:
+    """`turn` saying MARKER, behind its thought if it has one: that may begin in the generation header."""
+    thought = "".join(turn["content"].rpartition("</think>")[:2])
+    return {**turn, "content": thought + MARKER}
 
 
 def _common_start(generation: str, whole: str, added: list[str]) -> int:

@@ -65,9 +65,8 @@ class Renderer:
     def _templated(self, pair: Pair) -> RenderedPair:
         talk = self._conversation(pair)
         sides = [self.encoder.spelling.hide(turns) for turns in (pair.chosen, pair.rejected)]
-        wholes = [talk.text([*talk.prompt, *turns]) for turns in sides if turns]
-        start = talk.opening(talk.prompt, wholes)
-        shared = wholes[0][:start]
+        start = talk.opening(talk.prompt, [turns for turns in sides if turns])
+        shared = talk.text(talk.prompt, header=True)[:start]
         prompt = self._prompts.setdefault(shared, self.encoder.pieces(shared))
         chosen, rejected = (self._answer(talk, turns, start) for turns in sides)
         return RenderedPair(prompt=prompt, chosen=chosen, rejected=rejected)
@@ -96,19 +95,22 @@ class Renderer:
 
     def _stretches(self, talk: Conversation, turns: list[Message], start: int) -> RenderedAnswer:
         whole = talk.text([*talk.prompt, *turns])
-        answer, at, context, closed = RenderedAnswer(stretches=[]), start, list[Message](), False
+        answer, at, context, closed = RenderedAnswer(stretches=[]), start, list[Message](), True
         for number, turn in enumerate(turns):
             before = [*talk.prompt, *turns[:number]]
             if turn["role"] != "assistant":
                 context.append(turn)
                 continue
             if number:
-                begin = talk.opening(before, [whole])
+                begin = talk.opening(before, [turns[number:]])
                 require_shown(context, whole[at:begin], "the answer")
                 answer.stretches.append(Stretch(pieces=self._pieces(whole, at, begin), scored=False))
                 at, context = begin, []
-            end, closed = talk.turn_end([*before, turn], whole, at, last=number == len(turns) - 1)
-            require_shown([turn], whole[at:end], "the answer")
+            if number < len(turns) - 1:
+                end = talk.inner_end([*before, turn], whole, at)
+            else:
+                end, closed = talk.last_end(whole)
+            talk.require_turn(turn, before, whole[:end], at)
             answer.stretches.append(Stretch(pieces=self._pieces(whole, at, end), scored=turn.get("scored", True)))
             at = end
         if not closed:

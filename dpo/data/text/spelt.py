@@ -2,6 +2,7 @@
 shown again as the text that they are."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,10 @@ class Spelling:
     def found_in(self, text: str) -> bool:
         """Whether `text` spells out a control token."""
         return self._pattern.search(text) is not None
+
+    def tokens_in(self, text: str, start: int) -> Iterator[re.Match[str]]:
+        """The control tokens in `text` from `start` on."""
+        return self._pattern.finditer(text, start)
 
     def hide(self, value: Any) -> Any:
         """`value` (text, or lists and objects of texts) with every control token in it hidden. Raises RowProblem."""

@@ -165,7 +165,7 @@ def test_real_tool_dialogues(name: str) -> None:
     for one, found in zip(pairs, tokenize_pairs(pairs, tokenizer, template), strict=True):
         assert isinstance(found, TokenizedPair), found
         whole = template.render(tokenizer, one.prompt + one.chosen, header=False, tools=one.tools)
-        assert tokenizer.decode(found.prompt_ids + found.chosen_ids) == whole.rstrip("\n")
+        assert found.prompt_ids + found.chosen_ids == tokenizer(whole.rstrip("\n"), verbose=False)["input_ids"]
         assert tokenizer.decode(found.prompt_ids) == template.render(
             tokenizer, one.prompt, header=True, tools=one.tools
         )

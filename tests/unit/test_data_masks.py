@@ -26,6 +26,8 @@ from data_templates import (
 )
 from data_tokenizers import CHATML, tiny_tokenizer
 
+from dpo.data.collate import collate
+from dpo.data.group import group_pairs
 from dpo.data.pair import Message, Pair, Reject, TokenizedPair
 from dpo.data.text.template import ChatTemplate
 from dpo.data.text.tokenize import tokenize_pairs
@@ -45,6 +47,16 @@ def test_tool_turns_inside_an_answer_are_context() -> None:
         ("It is 3.<|im_end|>", True),
     ]
     assert stretches(found.rejected_ids, found.rejected_context, tokenizer) == [("no<|im_end|>", True)]
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_what_is_scored_reaches_the_batch(layout: str) -> None:
+    tokenizer = tiny_tokenizer()
+    found = ids_under(CHATML_TOOLS, many([user("1+2?")], AGENT), tokenizer)
+    batch = collate(group_pairs([found]), layout)
+    texts = [tokenizer.decode(batch.targets[batch.response == number]) for number in (0, 1)]
+    assert texts == ["".join(scored(found, tokenizer)), "no<|im_end|>"]
+    assert batch.tokens.tolist() == [len(batch.targets) - len(found.rejected_ids), len(found.rejected_ids)]
 
 
 def test_a_call_without_text_and_two_results_in_a_row() -> None:

@@ -108,8 +108,9 @@ class Conversation:
 
     def _closing(self, text: str) -> tuple[int, list[str]]:
         """(length of `text` without the tokens at its end and the blanks around them; these tokens)"""
-        size, closing = len(text.rstrip()), list[str]()
-        while token := next((token for token in self.encoder.spelling.tokens if text.endswith(token, 0, size)), ""):
+        size, closing, tokens = len(text.rstrip()), list[str](), self.encoder.spelling.tokens
+        while text.endswith(tuple(tokens), 0, size):
+            token = next(token for token in tokens if text.endswith(token, 0, size))
             size = len(text[: size - len(token)].rstrip())
             closing.insert(0, token)
         return size, closing

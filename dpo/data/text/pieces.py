@@ -87,7 +87,7 @@ class Encoder:
 
     def loses(self, text: str, ids: list[int]) -> str | None:
         """The first character of `text` that cannot be seen and that `ids` do not bring back; None: all are there."""
-        unseen = UNSEEN.findall(text)
+        unseen = dict.fromkeys(UNSEEN.findall(text))
         if not unseen:
             return None
         back = str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -159,3 +159,10 @@ def test_a_template_of_its_own_for_tools() -> None:
     tools = [{"type": "function", "function": {"name": "add"}}]
     assert template.render(tokenizer, CONVERSATION, header=False, tools=tools).startswith("add<|im_start|>")
     assert template.render(tokenizer, CONVERSATION, header=False).startswith("<|im_start|>")
+
+
+@pytest.mark.parametrize(("header", "said"), [("<think>", "generation reads '<think>' before an answer"), ("", None)])
+def test_what_generation_reads_and_finished_answers_lack_is_said(header: str, said: str | None) -> None:
+    tokenizer = tiny_tokenizer(template=CHATML.replace("assistant\n", f"assistant\n{header}"))
+    described = choose_template(tokenizer, "auto").describe()
+    assert said in described if said else "generation" not in described

@@ -8,7 +8,7 @@ from dpo.data.formats.messages import RowProblem
 from dpo.data.pair import Message
 from dpo.data.text.pieces import Encoder
 from dpo.data.text.shown import require_shown, require_tools
-from dpo.data.text.template import ChatTemplate, end_of_turn_span
+from dpo.data.text.template import ChatTemplate, common_length, end_of_turn_span
 
 MARKER = "zqxanswerqxz"  # stands for an answer while a template is measured; no blank or mark that templates look at
 KEPT = 32  # texts of one prompt that are at hand: enough for the pairs of a ranked list of eight answers
@@ -132,8 +132,7 @@ def _marked(turn: Message) -> Message:
 
 def _common_start(generation: str, whole: str, added: list[str]) -> int:
     """Length of the common beginning of two texts, not ending within a control token of either."""
-    pairs = enumerate(zip(generation, whole, strict=False))
-    length = next((i for i, (mine, theirs) in pairs if mine != theirs), min(len(generation), len(whole)))
+    length = common_length(generation, whole)
     for token in added:
         for text in (generation, whole):
             at = text.find(token, max(0, length - len(token) + 1))

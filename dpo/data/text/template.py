@@ -48,7 +48,7 @@ class ChatTemplate:
     """One choice of template, with what was measured about it on a conversation of two turns."""
 
     name: str  # "the tokenizer's own", "raw", "plain", "chatml" or a path
-    why: str = ""  # one phrase for the log
+    reasons: list[str] = field(default_factory=list)  # phrases for the log
     jinja: str | None = None  # None: the tokenizer's own, or none at all when `raw`
     raw: bool = False
     end_of_turn: str = ""  # the token text that closes an answer
@@ -56,7 +56,7 @@ class ChatTemplate:
 
     def describe(self) -> str:
         """The line for the log."""
-        reason = f" ({self.why})" if self.why else ""
+        reason = f" ({', '.join(self.reasons)})" if self.reasons else ""
         return f"chat template: {self.name}{reason}, an answer ends with {self.end_of_turn}"
 
     def render(
@@ -90,6 +90,12 @@ def pinned(template: str) -> str:
     return DATE_CALL.sub(lambda call: json.dumps(PINNED_DAY.strftime(call[1] or call[2] or "")), template)
 
 
+def common_length(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+
+
 def is_raw(messages: list[Message]) -> bool:
     """Whether these messages are plain text to which no template applies."""
     return bool(messages) and messages[0]["role"] == "raw"
@@ -109,8 +115,11 @@ def choose_template(
     text = _text(tokenizer, template)
     _require_known(template, text)
     if DATE_CALL.search(text):
-        template.why = ", ".join(filter(None, [template.why, f"today is always {PINNED_DAY} in it"]))
-    template.end_of_turn = tokenizer.eos_token if template.raw else _end_of_turn(tokenizer, template)
+        template.reasons.append(f"today is always {PINNED_DAY} in it")
+    if template.raw:
+        template.end_of_turn = str(tokenizer.eos_token)
+    else:
+        _measure(tokenizer, template)
     return template
 
 
@@ -127,9 +136,9 @@ def _by_setting(tokenizer: PreTrainedTokenizerBase, setting: str) -> ChatTemplat
     if setting == "auto" and tokenizer.chat_template:
         return ChatTemplate(name="the tokenizer's own")
     if setting == "auto":
-        return ChatTemplate(name="plain", why="the tokenizer has none", jinja=PLAIN)
+        return ChatTemplate(name="plain", reasons=["the tokenizer has none"], jinja=PLAIN)
     if setting == "raw":
-        return ChatTemplate(name="raw", why="the texts as they are", raw=True)
+        return ChatTemplate(name="raw", reasons=["the texts as they are"], raw=True)
     if setting in BUILT_IN:
         _require_tokens(tokenizer, setting)
         return ChatTemplate(name=setting, jinja=BUILT_IN[setting])
@@ -174,20 +183,25 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, *, special_only: bool) -> li
     return sorted(texts | set(tokenizer.all_special_tokens), key=len, reverse=True)
 
 
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> str:
-    """The last token text that the template puts after an answer, else EOS. Raises ModelError."""
+def _measure(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
+    """What ends an answer: the last token text that the template puts there, else EOS; and whether a model that
+    generates reads more than a finished conversation holds. Raises ModelError."""
     marker = "zqxanswerzqx"
     messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": marker}]
     try:
-        before, found, tail = template.render(tokenizer, messages, header=False).rpartition(marker)
-        template.render(tokenizer, messages[:1], header=True)
+        finished = template.render(tokenizer, messages, header=False)
+        generation = template.render(tokenizer, messages[:1], header=True)
     except TemplateProblem as problem:
         kind = "is no valid jinja" if isinstance(problem.__cause__, TemplateError) else "does not work"
         raise ModelError(f"the chat template {template.name} {kind}: {problem}; choose {CHOICES}") from problem
+    before, found, tail = finished.rpartition(marker)
     if not found or "question" not in before:
         raise ModelError(f"the chat template {template.name} does not show the messages; choose {CHOICES}")
     end = end_of_turn_span(tail, token_texts(tokenizer, special_only=False))
-    return tail[end[0] : end[1]] if end else str(tokenizer.eos_token)
+    template.end_of_turn = tail[end[0] : end[1]] if end else str(tokenizer.eos_token)
+    if not before.startswith(generation):
+        lacking = generation[common_length(generation, before) :]
+        template.reasons.append(f"generation reads {lacking!r} before an answer, which finished answers lack")
 
 
 def end_of_turn_span(tail: str, texts: list[str]) -> tuple[int, int] | None:

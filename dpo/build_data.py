@@ -10,8 +10,8 @@ from dpo.data.batch import PromptGroup
 from dpo.data.group import chosen_alone, group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
+from dpo.data.text.show import render_marked
 from dpo.data.text.template import ChatTemplate, choose_template
-from dpo.data.text.tokenize import render_marked
 from dpo.errors import DataError, ModelError
 from dpo.loss import Loss
 from dpo.memory import lasting_objects
@@ -49,7 +49,7 @@ def build_text(config: ModelConfig, source: ModelSource) -> Text:
         if config.eos_token not in tokenizer.get_vocab():
             raise ModelError(f"model.eos_token={config.eos_token}: the tokenizer's vocabulary has no such token")
         tokenizer.eos_token = config.eos_token
-    template = choose_template(tokenizer, config.chat_template)
+    template = choose_template(tokenizer, config.chat_template, config.chat_template_arguments)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja  # so that the exported model is used as it was trained
     return Text(tokenizer=tokenizer, template=template, model=model)

@@ -31,8 +31,8 @@ from dpo.data.group import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.prepare import read_pairs, tokenize_sets
 from dpo.data.rows import MicroBatches, spread_groups
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World, start_world
 from dpo.loss import Loss

@@ -26,6 +26,8 @@ class ModelConfig:
     revision: str | None = None  # hub branch, tag or commit
     build: str | None = None  # name of a model built in code with random weights: "tiny"
     chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
+    # What the template takes besides messages, by name: model.chat_template_arguments.enable_thinking=false
+    chat_template_arguments: dict[str, Any] = field(default_factory=dict)
     # Kept of a layer for backward: none: all | selective: its input and its attention | full: its input alone.
     gradient_checkpointing: str = one_of("none", "none", "selective", "full")
     activation_offload: bool = False  # what is kept waits in the host's memory: saved tensors of 1 MiB and more
@@ -61,7 +63,9 @@ class DataConfig:
     limit: int | None = number(None, low=1)  # use only the first rows
     max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
-    truncation: str = one_of("drop", "drop", "cut_answers")  # what happens to a pair longer than max_length
+    # What happens to a longer pair: drop: left out, counted | cut_prompt: its oldest turns go, the system turn stays |
+    # cut_answers: its answers lose their ends, not its prompt. What is too long even so is dropped.
+    truncation: str = one_of("drop", "drop", "cut_prompt", "cut_answers")
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True

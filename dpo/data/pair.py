@@ -22,7 +22,7 @@ class Pair:
     An answer of several messages begins and ends with an assistant turn; the tool and user turns between are context.
     An unpaired row, one answer that is good or bad, has an empty list in the place of the other.
     A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it. One
-    whose messages have the role "tokens" holds token ids ("ids", with an empty "content") instead of text.
+    whose prompt and answers are single messages {"role": "tokens", "ids": [...]} holds token ids as the row gives them.
     """
 
     prompt: list[Message]  # ends with a user (or raw) turn
@@ -61,12 +61,13 @@ class TokenizedPair:
     rejected_ids: list[int]  # [r]
     chosen_context: Spans = ()  # of `chosen_ids`: tool and user turns inside the answer, which are not scored
     rejected_context: Spans = ()
-    cut: tuple[str, ...] = ()  # which parts were shortened to fit: "chosen", "rejected"
+    cut: tuple[str, ...] = ()  # which parts were shortened to fit: "prompt", "chosen", "rejected"
+    whole: tuple[int, int, int] | None = None  # tokens of prompt, chosen and rejected before; None: nothing was cut
     source: str
     dataset: str = ""  # as in `Pair`
     id: str
     margin: float | None = None
-    reference: tuple[float, float] | None = None  # as in `Pair`; None where an answer was cut
+    reference: tuple[float, float] | None = None  # as in `Pair`; None where anything was cut
 
 
 @dataclass(kw_only=True, slots=True)

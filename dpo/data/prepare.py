@@ -1,6 +1,7 @@
 """The whole way from the data settings to tokenized pairs: what the assembly calls."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,21 +14,15 @@ from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
 from dpo.data.read.files import Origin
 from dpo.data.rejects import check_rejects, count_reasons, show, write_rejects
 from dpo.data.split import split_pairs, without_prompts_of
+from dpo.data.text.limits import PAIR_TOO_LONG, PROMPT_TOO_LONG, Overlong, TokenLimits, fit, length
 from dpo.data.text.template import ChatTemplate
-from dpo.data.text.tokenize import (
-    PAIR_TOO_LONG,
-    PROMPT_TOO_LONG,
-    Overlong,
-    TokenLimits,
-    fit,
-    length,
-    tokenize_pairs,
-)
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.errors import DataError
 
 __all__ = ["PairSets", "TokenizedSets", "check_rejects", "read_pairs", "tokenize_sets", "write_rejects"]
 
 HELD_OUT_TOO = "prompt is held out too"
+PARTS = ("prompt", "chosen", "rejected")
 KEPT_SHARE = 0.99  # of the pairs, by the limit that the notes recommend
 
 
@@ -156,7 +151,7 @@ class _Tally:
     lengths: list[int] = field(default_factory=list)  # of every tokenized pair before limits
     rejects: list[Reject] = field(default_factory=list)
     dropped: list[Reject] = field(default_factory=list)
-    cut: int = 0
+    cut: Counter[tuple[str, ...]] = field(default_factory=Counter)  # pairs by what was cut of them
 
 
 def tokenize_sets(
@@ -164,8 +159,8 @@ def tokenize_sets(
 ) -> TokenizedSets:
     """Tokenize both sides and apply the limits. Raises DataError when no training pair remains."""
     tally = _Tally()
-    train = _tokenize_side(tokenize_pairs(sets.train, tokenizer, template), limits, tally)
-    held_out = _tokenize_side(tokenize_pairs(sets.held_out, tokenizer, template), limits, tally)
+    train = _tokenize_side(tokenize_pairs(sets.train, tokenizer, template, limits), limits, tally)
+    held_out = _tokenize_side(tokenize_pairs(sets.held_out, tokenizer, template, limits), limits, tally)
     result = TokenizedSets(
         train=train,
         held_out=held_out,
@@ -191,7 +186,7 @@ def _tokenize_side(
             tally.lengths.append(length(whole))
             result = fit(whole, limits)
         if isinstance(result, TokenizedPair):
-            tally.cut += bool(result.cut)
+            tally.cut.update([result.cut] if result.cut else [])
             kept.append(result)
         elif isinstance(result, Overlong):
             tally.dropped.append(result.reject)
@@ -215,10 +210,17 @@ def _length_notes(tally: _Tally, limits: TokenLimits) -> list[str]:
         if tally.dropped:
             lost += f": {count_reasons(tally.dropped)}"
         notes.append(
-            f"data: of {total} pairs, {lost}; {tally.cut} cut, at data.max_length={limits.max_length}; "
+            f"data: of {total} pairs, {lost}; {_cut(tally.cut)}, at data.max_length={limits.max_length}; "
             f"{_advice(tally.lengths)}"
         )
     return notes
+
+
+def _cut(cut: Counter[tuple[str, ...]]) -> str:
+    """'5 cut (3 in chosen, 4 in rejected)'"""
+    parts = ((name, sum(count for names, count in cut.items() if name in names)) for name in PARTS)
+    told = ", ".join(f"{count} in {name}" for name, count in parts if count)
+    return f"{cut.total()} cut" + (f" ({told})" if told else "")
 
 
 def _advice(lengths: list[int]) -> str:

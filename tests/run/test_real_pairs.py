@@ -12,8 +12,8 @@ from dpo.config.schema import DataConfig
 from dpo.data.group import group_pairs
 from dpo.data.plan import DataPlan
 from dpo.data.prepare import read_pairs, tokenize_sets
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from launch import ROOT, train
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -3,7 +3,8 @@
 import pytest
 
 from dpo.config.checks import check, check_device
-from dpo.config.compose import choices, compose_run
+from dpo.config.compose import as_dict, choices, compose_run
+from dpo.config.identity import identity
 from dpo.config.schema import RunConfig
 from dpo.errors import ConfigError
 
@@ -171,6 +172,12 @@ def test_several_contradictions_come_in_one_message() -> None:
     found = problems(*slips)
     assert len(found) == len(slips)
     assert [slip for slip in slips if not any(slip in text for text in found)] == []
+
+
+def test_what_a_chat_template_takes_has_names_of_its_own() -> None:
+    config = compose_run(["model=tiny", "model.chat_template_arguments.enable_thinking=false"], 1).config
+    assert config.model.chat_template_arguments == {"enable_thinking": False}
+    assert identity(as_dict(config))["model.chat_template_arguments.enable_thinking"] is False
 
 
 @pytest.mark.parametrize(

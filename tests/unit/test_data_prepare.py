@@ -11,8 +11,8 @@ from dpo.config.schema import DataConfig
 from dpo.data.group import group_pairs
 from dpo.data.pair import Reject
 from dpo.data.prepare import PairSets, TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.errors import DataError
 
 

@@ -22,7 +22,7 @@ from dpo.config.schema import RunConfig
 from dpo.data.collate import collate
 from dpo.data.group import group_pairs, split_group
 from dpo.data.pair import TokenizedPair
-from dpo.data.text.tokenize import TokenLimits, fit
+from dpo.data.text.limits import TokenLimits, fit
 from dpo.errors import DataError
 from dpo.loss import Loss
 from dpo.model import attention

@@ -28,8 +28,8 @@ CONF = Path(__file__).parents[2] / "conf"
 
 # Naming a file or a model by its path chooses the group that takes one.
 IMPLIED = {"data.path": "data=files", "model.path": "model=hf"}
-# Dictionaries without a schema, whose keys may be new: DeepSpeed's own settings, what a chat template takes, the names of
-# the data's dimensions.
+# Dictionaries without a schema, whose keys may be new: DeepSpeed's own settings, what a chat template takes, the names
+# of the data's dimensions.
 FREE = ("zero.deepspeed.", "model.chat_template_arguments.", "data.objective.weights")
 
 

@@ -33,8 +33,8 @@ from dpo.data.rows import MicroBatches
 from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.model.tiny import build_tiny_tokenizer
 from dpo.reference.responses import Responses
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.derive import data_cache_dir
-from dpo.config.schema import ModelConfig, RunConfig
+from dpo.config.schema import ModelConfig, RunConfig, SftLossConfig
 from dpo.data.groups import Groups, chosen_alone, group_pairs
 from dpo.data.prepare import data_recipes, obtain_all, select
 from dpo.data.rejects import check_rejects, write_rejects
@@ -15,8 +15,8 @@ from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
 from dpo.data.store.pool import cores
 from dpo.data.store.recipe import Tools
+from dpo.data.text.show import render_marked
 from dpo.data.text.template import ChatTemplate, choose_template
-from dpo.data.text.tokenize import render_marked
 from dpo.distributed import launcher
 from dpo.distributed.world import World
 from dpo.errors import DataError, ModelError
@@ -56,7 +56,7 @@ def build_text(config: ModelConfig, source: ModelSource) -> Text:
         if config.eos_token not in tokenizer.get_vocab():
             raise ModelError(f"model.eos_token={config.eos_token}: the tokenizer's vocabulary has no such token")
         tokenizer.eos_token = config.eos_token
-    template = choose_template(tokenizer, config.chat_template)
+    template = choose_template(tokenizer, config.chat_template, config.chat_template_arguments)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja  # so that the exported model is used as it was trained
     return Text(tokenizer=tokenizer, template=template, model=model)
@@ -104,8 +104,10 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
     """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
 
     Raises:
-        DataError: rows bring reference log-probabilities that contradict each other or reference=.
+        DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
+            other or reference=.
     """
+    _require_pairs(sets, config)
     together = config.data.group_by_prompt and loss.kind.per == "pair"
     most = config.optim.global_batch_size if together else 1
     sides = [
@@ -120,6 +122,26 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
             "data.reference_logps=ignore"
         )
     return Sides(train=sides[0], held_out=sides[1], supplied=own is not None)
+
+
+def _require_pairs(sets: DataSets, config: RunConfig) -> None:
+    """Unpaired rows suit a loss that learns good answers alone; the bad ones among them are left out there."""
+    sides = [side for side in (sets.train, sets.held_out) if side.unpaired]
+    if not sides:
+        return
+    good = [side.lengths("chosen_ids") > 0 for side in sides]
+    single = [g != (side.lengths("rejected_ids") > 0) for g, side in zip(good, sides, strict=True)]
+    count = int(sum(found.sum() for found in single))
+    if not (isinstance(config.loss, SftLossConfig) and config.loss.answers == "chosen"):
+        first = next(side[int(found.argmax())] for side, found in zip(sides, single, strict=True) if found.any())
+        raise DataError(
+            f"{first.source} and {count - 1} more rows hold one answer with a label, and loss={config.loss.name} "
+            "compares two: use loss=sft (loss.answers=chosen), which learns the good ones"
+        )
+    learnt = int(sum((g & found).sum() for g, found in zip(good, single, strict=True)))
+    log.info("unpaired rows: %d good answers are learnt, %d bad ones left out", learnt, count - learnt)
+    if not (sets.train.lengths("chosen_ids") > 0).any():
+        raise DataError("no training row holds a good answer, which loss=sft would learn: all labels are false")
 
 
 def _require_known_tokens(sets: DataSets, text: Text) -> None:

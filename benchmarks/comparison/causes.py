@@ -34,8 +34,8 @@ from dpo.data.prepare import prepare
 from dpo.data.rows import MicroBatches, spread_groups
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World, start_world
 from dpo.loss import Loss

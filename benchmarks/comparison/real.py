@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from comparison.words import END_ID, FIRST_WORD, WordPair
 from dpo.data.formats.convert import convert_rows
+from dpo.data.formats.settings import FormatSettings
 from dpo.data.pair import TokenizedPair
 from dpo.data.read.files import Origin
 from dpo.data.text.template import choose_template
@@ -33,7 +34,7 @@ def real_pairs(folder: Path, n_pairs: int, vocabulary: int) -> list[WordPair]:
 
 def _tokenized(file: Path, folder: Path) -> list[TokenizedPair]:
     try:
-        pairs = convert_rows(Origin(path=str(file)), "auto").pairs
+        pairs = convert_rows(Origin(path=str(file)), FormatSettings()).pairs
     except DataError:  # a shape that is not preference pairs
         return []
     tokenizer = _tokenizer(folder)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_objective import objective_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
 from dpo.config.derive import CACHE, DATA_CACHE
@@ -27,6 +28,7 @@ def check(config: RunConfig) -> None:
     problems = [
         *_ranges(config),
         *_model_and_data(config),
+        *objective_problems(config.data.objective),
         *reference_problems(config),
         *_zero(config),
         *_checkpoint(config),

@@ -28,7 +28,9 @@ CONF = Path(__file__).parents[2] / "conf"
 
 # Naming a file or a model by its path chooses the group that takes one.
 IMPLIED = {"data.path": "data=files", "model.path": "model=hf"}
-FREE = "zero.deepspeed."
+# Dictionaries without a schema, whose keys may be new: DeepSpeed's own settings, what a chat template takes, the names
+# of the data's dimensions.
+FREE = ("zero.deepspeed.", "model.chat_template_arguments.", "data.objective.weights")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,7 +54,6 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     groups = choices()
     given = [o.key_or_group for o in parsed]
     notes, extra = _implied(parsed, world_size)
-    # DeepSpeed's own dictionary has no schema: its keys may be new.
     texts = [("++" if key.startswith(FREE) else "") + text for key, text in zip(given, overrides, strict=True)]
     texts = [text for key, text in zip(given, texts, strict=True) if key != "zero"]
     problems = [problem for o in parsed for problem in _choice_problem(o, groups)]

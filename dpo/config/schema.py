@@ -26,6 +26,8 @@ class ModelConfig:
     revision: str | None = None  # hub branch, tag or commit
     build: str | None = None  # name of a model built in code with random weights: "tiny"
     chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
+    # What the template takes besides messages, by name: model.chat_template_arguments.enable_thinking=false
+    chat_template_arguments: dict[str, Any] = field(default_factory=dict)
     # Kept of a layer for backward: none: all | selective: its input and its attention | full: its input alone.
     gradient_checkpointing: str = one_of("none", "none", "selective", "full")
     activation_offload: bool = False  # what is kept waits in the host's memory: saved tensors of 1 MiB and more
@@ -34,6 +36,17 @@ class ModelConfig:
     dropout: bool = False  # keep the base model's own dropout in training
     trust_remote_code: bool = False  # run Python code that comes with the model
     eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn
+
+
+@dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """Several qualities per answer (`dimensions` on a row, the attributes of HelpSteer, UltraFeedback's annotations) as
+    one score, which says which answer is chosen."""
+
+    weights: dict[str, float] = field(default_factory=dict)  # {helpfulness: 1, verbosity: -0.5}; {}: labels decide
+    margin: bool = False  # the difference of the weighted scores is the pair's margin
+    # What happens to a pair whose label says otherwise: keep the label | swap the sides | drop the pair. Counted.
+    contradicts: str = one_of("swap", "keep", "swap", "drop")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,10 +63,18 @@ class DataConfig:
     limit: int | None = number(None, low=1)  # use only the first rows
     max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
-    truncation: str = one_of("drop", "drop", "cut_answers")  # what happens to a pair longer than max_length
+    # What happens to a longer pair: drop: left out, counted | cut_prompt: its oldest turns go, the system turn stays |
+    # cut_answers: its answers lose their ends, not its prompt. What is too long even so is dropped.
+    truncation: str = one_of("drop", "drop", "cut_prompt", "cut_answers")
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True
+    # Prompts without roles: a user turn for the chat template, or text that the answer continues, without a template.
+    plain_text: str = one_of("user_turn", "user_turn", "raw")
+    preference: str = one_of("better", "better", "safer")  # which label of PKU-SafeRLHF: more helpful, or safer
+    # Of an answer list with ranks or scores: every pair | the best and the worst | the best and each other one.
+    ranked_pairs: str = one_of("all", "all", "best_worst", "best_rest")
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     # Columns ref_chosen_logps and ref_rejected_logps, where rows have them: auto: used instead of computing | ignore
     reference_logps: str = one_of("auto", "auto", "ignore")
     cache_dir: str | None = None  # of prepared pairs, shared by all runs that name it; null: <output_dir>/data_cache

@@ -96,9 +96,11 @@ def group_pairs(pairs: Pairs | list[TokenizedPair], most: int = 1) -> Groups:
 
 
 def chosen_alone(pairs: Pairs | list[TokenizedPair]) -> Groups:
-    """One group per pair with nothing but its chosen response, for losses that compare nothing."""
+    """One group per pair with nothing but its chosen response, for losses that compare nothing. An unpaired row whose
+    answer is bad has none."""
     held = PairList(pairs) if isinstance(pairs, list) else pairs
-    return Groups(held, *_singly(len(held)), chosen_only=True)
+    members = np.flatnonzero(held.lengths("chosen_ids"))
+    return Groups(held, members, np.arange(len(members) + 1), chosen_only=True)
 
 
 def sizes_of(groups: PromptGroups) -> Numbers:

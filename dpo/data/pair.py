@@ -7,7 +7,9 @@ from typing import Any
 
 Message = dict[str, Any]
 """One turn as chat templates read it: {"role": "system" | "user" | "assistant" | "tool", "content": text}. An assistant
-turn may hold "tool_calls" (list) and "reasoning_content" (text) too, a tool turn "name" and "tool_call_id"."""
+turn may hold "tool_calls" (list of {"type": "function", "function": {"name", "arguments": object}}) and
+"reasoning_content" (text) too, a tool turn "name" and "tool_call_id". One inside an answer with "scored": False is
+context, as its loss weight of 0 in the data says."""
 
 Spans = tuple[tuple[int, int], ...]
 """[(start, end), ...) of tokens, in order, apart from each other."""
@@ -19,7 +21,8 @@ class Pair:
 
     An answer of several messages begins and ends with an assistant turn; the tool and user turns between are context.
     An unpaired row, one answer that is good or bad, has an empty list in the place of the other.
-    A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it.
+    A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it. One
+    whose prompt and answers are single messages {"role": "tokens", "ids": [...]} holds token ids as the row gives them.
     """
 
     prompt: list[Message]  # ends with a user (or raw) turn
@@ -30,6 +33,7 @@ class Pair:
     tools: list[dict[str, Any]] | None = None  # JSON schemas of the functions that the prompt offers
     margin: float | None = None  # how much better `chosen` is, in the data's own unit
     reference: tuple[float, float] | None = None  # log-probabilities of chosen and rejected that the row itself brings
+    remarks: tuple[str, ...] = ()  # what is worth counting about it, in fixed words: "scores tie"
     id: str = field(default="")  # content hash; the same text has the same id whatever file it came from
 
     def __post_init__(self) -> None:
@@ -57,12 +61,13 @@ class TokenizedPair:
     rejected_ids: list[int]  # [r]
     chosen_context: Spans = ()  # of `chosen_ids`: tool and user turns inside the answer, which are not scored
     rejected_context: Spans = ()
-    cut: tuple[str, ...] = ()  # which parts were shortened to fit: "chosen", "rejected"
+    cut: tuple[str, ...] = ()  # which parts were shortened to fit: "prompt", "chosen", "rejected"
+    whole: tuple[int, int, int] | None = None  # tokens of prompt, chosen and rejected before; None: nothing was cut
     source: str
     dataset: str = ""  # as in `Pair`
     id: str
     margin: float | None = None
-    reference: tuple[float, float] | None = None  # as in `Pair`; None where an answer was cut
+    reference: tuple[float, float] | None = None  # as in `Pair`; None where anything was cut
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,6 +77,11 @@ class Reject:
     source: str  # "file.jsonl:17"
     reason: str  # one of the fixed reasons, for counting: "empty answer"
     detail: str  # one sentence with what was found
+
+
+@dataclass(kw_only=True, slots=True)
+class Dropped(Reject):
+    """A sound row that gives no pair, such as a tie: left out on purpose, never an error."""
 
 
 def content_hash(value: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dpo.config.schema import DataConfig
+from dpo.data.formats.convert import require_used
 from dpo.data.read.files import Origin
 from dpo.data.select.leaks import find_leaks
 from dpo.data.select.split import split_rows
@@ -17,7 +18,7 @@ from dpo.data.sets import DataSets, source_note
 from dpo.data.store.obtain import Place, load, obtain
 from dpo.data.store.pairs import PairStore, PairView, Source
 from dpo.data.store.recipe import Recipe, Tools
-from dpo.data.text.tokenize import TokenLimits
+from dpo.data.text.limits import TokenLimits
 from dpo.errors import DataError
 
 
@@ -54,8 +55,8 @@ def data_recipes(config: DataConfig, tools: Tools) -> Recipes:
     held_out = []
     if config.eval_path is not None or config.eval_split is not None:
         label = config.eval_path or f"split {config.eval_split}"
-        held_out = [_recipe(label, _eval_origin(config), config, tools)]
-    return Recipes(train=[_recipe(main.path, main, config, tools)], held_out=held_out)
+        held_out = [_recipe(label, _eval_origin(config), config, tools, alone=False)]
+    return Recipes(train=[_recipe(main.path, main, config, tools, alone=True)], held_out=held_out)
 
 
 def obtain_all(recipes: Recipes, digests: list[str], place: Place) -> None:
@@ -64,8 +65,8 @@ def obtain_all(recipes: Recipes, digests: list[str], place: Place) -> None:
         obtain(recipe, digest, place)
 
 
-def _recipe(label: str, origin: Origin, config: DataConfig, tools: Tools) -> Recipe:
-    return Recipe(name=Path(origin.path).name, label=label, origin=origin, config=config, tools=tools)
+def _recipe(label: str, origin: Origin, config: DataConfig, tools: Tools, *, alone: bool) -> Recipe:
+    return Recipe(name=Path(origin.path).name, label=label, origin=origin, config=config, tools=tools, alone=alone)
 
 
 def _eval_origin(config: DataConfig) -> Origin:
@@ -98,9 +99,11 @@ def _demo_recipes(config: DataConfig, tools: Tools) -> Recipes:
 
 
 def select(recipes: Recipes, digests: list[str], place: Place, eval_fraction: float) -> DataSets:
-    """Which of the prepared pairs are trained on, and which are held out."""
+    """Which of the prepared pairs are trained on, and which are held out. Raises DataError: a setting changes nothing
+    in any source."""
     sources = [load(recipe, digest, place) for recipe, digest in zip(recipes, digests, strict=True)]
     train, held_out = sources[: len(recipes.train)], sources[len(recipes.train) :]
+    require_used([(source.manifest.format_name, source.manifest.unused) for source in train])
     limits = recipes.train[0].tools.limits
     return _beside(train, held_out, limits) if held_out else _apart(train, eval_fraction, limits)
 

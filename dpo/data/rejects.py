@@ -41,14 +41,18 @@ class Lost:
 
     def reasons(self) -> str:
         """ "3 empty answer, 1 unknown role", the most frequent first."""
-        order = sorted(self.counts.items(), key=lambda item: -item[1])
-        return ", ".join(f"{count} {reason}" for reason, count in order)
+        return ordered(self.counts)
 
     def show(self) -> str:
         """The first rows, one per line."""
         lines = [f"  {reject.source}: {reject.reason}: {reject.detail}" for reject in self.first]
         more = len(self) - len(self.first)
         return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+
+
+def ordered(counts: dict[str, int]) -> str:
+    """ "3 empty answer, 1 unknown role", the most frequent first."""
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def joined(parts: Iterable[Lost]) -> Lost:

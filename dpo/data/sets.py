@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from dpo.data.pair import Reject
-from dpo.data.rejects import SHOWN, Lost, add_counts, joined
+from dpo.data.pair import Dropped, Reject
+from dpo.data.rejects import SHOWN, Lost, add_counts, joined, ordered
+from dpo.data.store.columns import PARTS
 from dpo.data.store.manifest import REJECTS
 from dpo.data.store.pairs import PairView, Source
-from dpo.data.text.tokenize import PAIR_TOO_LONG, PROMPT_TOO_LONG, TokenLimits
+from dpo.data.text.limits import PAIR_TOO_LONG, PROMPT_TOO_LONG, TokenLimits
 from dpo.errors import DataError
 
 HELD_OUT_TOO = "prompt is held out too"
@@ -54,7 +55,8 @@ class DataSets:
     @property
     def left_out(self) -> Lost:
         """Sound rows and pairs that are not used, on purpose; never an error."""
-        lost = joined(source.manifest.tally.left_out for source in self.sources)
+        tallies = [source.manifest.tally for source in self.sources]
+        lost = joined(found for tally in tallies for found in (tally.left_out, tally.too_long))
         if len(self.leaked):
             first = list(islice(self.leaks(), SHOWN))
             lost.join(Lost(counts={HELD_OUT_TOO: len(self.leaked)}, first=first))
@@ -69,7 +71,7 @@ class DataSets:
         """The rows of `leaked`."""
         for row in self.leaked.rows.tolist():
             source = self.leaked.store.source(row)
-            yield Reject(source=source, reason=HELD_OUT_TOO, detail="the same prompt is in the held-out data")
+            yield Dropped(source=source, reason=HELD_OUT_TOO, detail="the same prompt is in the held-out data")
 
     @property
     def highest_token(self) -> tuple[int, str]:
@@ -79,17 +81,25 @@ class DataSets:
     def length_notes(self) -> list[str]:
         """What the limits cost."""
         tallies = [source.manifest.tally for source in self.sources]
-        lost, cut = joined(tally.left_out for tally in tallies), sum(tally.cut_pairs for tally in tallies)
+        lost, cut = joined(tally.too_long for tally in tallies), sum(tally.cut_pairs for tally in tallies)
         if not lost and not cut:
             return []
         lengths = self._lengths()
         total = sum(lengths.values())
         reasons = f": {lost.reasons()}" if lost else ""
         return [
-            f"data: of {total} pairs, {len(lost)} dropped ({100 * len(lost) / total:.1f} %){reasons}; {cut} cut, at "
-            f"data.max_length={self.limits.max_length}; data.max_length={length_to_keep(lengths)} would keep 99 % of "
-            "the pairs"
+            f"data: of {total} pairs, {len(lost)} dropped ({100 * len(lost) / total:.1f} %){reasons}; {cut} cut"
+            f"{self._cut_parts()}, at data.max_length={self.limits.max_length}; "
+            f"data.max_length={length_to_keep(lengths)} would keep 99 % of the pairs"
         ]
+
+    def _cut_parts(self) -> str:
+        """' (3 in chosen, 4 in rejected)'"""
+        parts: dict[str, int] = {}
+        for source in self.sources:
+            add_counts(parts, source.manifest.tally.cut)
+        told = ", ".join(f"{parts[part]} in {part}" for part in PARTS if part in parts)
+        return f" ({told})" if told else ""
 
     def require_training_pairs(self) -> None:
         """Raises DataError, with what would help, when there is none."""
@@ -131,5 +141,10 @@ def length_to_keep(lengths: dict[int, int], share: float = KEPT_SHARE) -> int:
 def source_note(source: Source, sides: str) -> str:
     """What a source is, for the log."""
     tally = source.manifest.tally
-    bad = f", bad rows: {tally.rejects.reasons()}" if tally.rejects else ""
-    return f"data: {source.label}: {source.manifest.format}, {tally.rows_read} rows, {sides}{bad}"
+    counted = {
+        "bad rows": tally.rejects.reasons(),
+        "left out": tally.left_out.reasons(),
+        "of the pairs": ordered(tally.remarks),
+    }
+    more = "".join(f", {what}: {counts}" for what, counts in counted.items() if counts)
+    return f"data: {source.label}: {source.manifest.format}, {tally.rows_read} rows, {sides}{more}"

@@ -7,6 +7,7 @@ import pytest
 
 from dpo.config.schema import DataConfig
 from dpo.data.formats.convert import Converted, convert_rows
+from dpo.data.formats.settings import FormatSettings
 from dpo.data.groups import group_pairs
 from dpo.data.prepare import prepare
 from dpo.data.read.files import Origin
@@ -14,8 +15,9 @@ from dpo.data.rows import MicroBatches, spread_groups
 from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
+from dpo.data.text.show import render_marked
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits, render_marked
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = [
@@ -39,7 +41,7 @@ TOKENIZERS = {  # folder -> end-of-turn token
 
 
 def rows_of(name: str, limit: int | None = None) -> Converted:
-    return convert_rows(Origin(path=str(SHARED / "pref" / name), limit=limit), "auto")
+    return convert_rows(Origin(path=str(SHARED / "pref" / name), limit=limit), FormatSettings())
 
 
 def prepared(name: str, folder: str, cache: Path, fraction: float = 0.0, **limits: Any) -> DataSets:
@@ -94,7 +96,7 @@ def test_qwen3_keeps_its_empty_thought_in_the_answer(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "tokenizers/qwen3")
     found = prepared("alpaca_ranking_short.json", "tokenizers/qwen3", tmp_path, limit=20, max_length=512)
     shown = render_marked(found.train[0], tokenizer)
-    assert "<|im_start|>assistant\n⟦<think>\n\n</think>\n\n" in shown
+    assert shown.count("\n⟦<think>\n\n</think>\n\n") == 2
     assert shown.endswith("<|im_end|>⟧")
 
 

@@ -14,8 +14,8 @@ from dpo.data.plan import DataPlan
 from dpo.data.prepare import prepare
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from launch import ROOT, train
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -17,6 +17,7 @@ from comparison.words import END, END_ID, WordPair, word_tokenizer
 
 from dpo.data.collate import collate
 from dpo.data.formats.convert import convert_rows
+from dpo.data.formats.settings import FormatSettings
 from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.read.files import Origin
@@ -58,7 +59,7 @@ def test_both_trainers_read_the_same_tokens(tmp_path: Path) -> None:
     made = synthetic_pairs(PROFILES["hh"], 6, VOCABULARY)
     file = pairs.write(made, tmp_path / "pairs.jsonl")
     tokenizer = word_tokenizer(VOCABULARY)
-    read = convert_rows(Origin(path=str(file)), "auto").pairs
+    read = convert_rows(Origin(path=str(file)), FormatSettings()).pairs
     ours = list(tokenize_pairs(read, tokenizer, choose_template(tokenizer, "raw")))
     assert all(isinstance(pair, TokenizedPair) for pair in ours)
     own = digest((p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in ours if isinstance(p, TokenizedPair))

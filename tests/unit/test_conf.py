@@ -3,7 +3,8 @@
 import pytest
 
 from dpo.config.checks import check, check_device
-from dpo.config.compose import choices, compose_run
+from dpo.config.compose import as_dict, choices, compose_run
+from dpo.config.identity import identity
 from dpo.config.schema import RunConfig
 from dpo.errors import ConfigError
 
@@ -83,6 +84,11 @@ def test_zero_auto_is_decided_by_the_workers_and_says_so(world_size: int, stage:
         run = compose_run(overrides, world_size)
         assert run.config.zero.stage == stage
         assert any(note.startswith("zero=auto: ") for note in run.notes)
+
+
+def test_dimensions_have_names_of_their_own() -> None:
+    for given in ("data.objective.weights={helpfulness:0.3,length:-1}", "data.objective.weights.helpfulness=0.3"):
+        assert composed("data=helpsteer2", given).data.objective.weights["helpfulness"] == 0.3
 
 
 def test_a_named_zero_stage_stays() -> None:
@@ -168,6 +174,12 @@ def test_several_contradictions_come_in_one_message() -> None:
     assert [slip for slip in slips if not any(slip in text for text in found)] == []
 
 
+def test_what_a_chat_template_takes_has_names_of_its_own() -> None:
+    config = compose_run(["model=tiny", "model.chat_template_arguments.enable_thinking=false"], 1).config
+    assert config.model.chat_template_arguments == {"enable_thinking": False}
+    assert identity(as_dict(config))["model.chat_template_arguments.enable_thinking"] is False
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -175,6 +187,12 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["data=files"], "data.path is not set"),
         (["model=tiny", "model.path=x"], "model=hf takes a path"),
         (["data=demo", "data.path=x"], "data=files takes a path"),
+        (["data.objective.weights={a:0}"], "data.objective.weights.a=0"),
+        (["data.objective.margin=true"], "without data.objective.weights"),
+        (["data.objective.contradicts=drop"], "without data.objective.weights"),
+        (["data.preference=best"], "data.preference=best: must be one of better, safer"),
+        (["data.ranked_pairs=some"], "all, best_worst, best_rest"),
+        (["data.plain_text=chat"], "user_turn, raw"),
         (["model.revision=main"], "model.revision"),
         (["reference=none"], "reference=auto"),
         (["loss=sft", "reference=sharded"], "reference=auto"),

@@ -8,14 +8,15 @@ import pytest
 from data_tokenizers import CHATML, tiny_tokenizer
 
 from dpo.config.schema import DataConfig
+from dpo.data.groups import group_pairs
 from dpo.data.pair import Reject
 from dpo.data.prepare import data_recipes, prepare
 from dpo.data.rejects import Lost, check_rejects, write_rejects
 from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -56,6 +57,34 @@ def test_it_splits_and_notes(tmp_path: Path) -> None:
     sides = f"{len(sets.train)} train / {len(sets.held_out)} held-out"
     for part in ("format strings (", "41 rows", sides, "1 empty answer"):
         assert part in note
+
+
+def test_rows_without_a_preference_are_no_bad_rows_and_pairs_are_remarked_on(tmp_path: Path) -> None:
+    scored = [
+        {**row, "score_chosen": score, "score_rejected": 5} for row, score in zip(rows(3), (5, 4, 6), strict=True)
+    ]
+    sets = prepared(DataConfig(path=write(tmp_path / "a.jsonl", scored)), 0, tmp_path)
+    assert "of the pairs: 1 scores tie, 1 scores contradict the label" in sets.notes[0]
+    judged = [{"instruction": f"q{n}", "output_1": "a", "output_2": "b", "preference": n} for n in (1, 1.5, 2)]
+    sets = prepared(DataConfig(path=write(tmp_path / "b.jsonl", judged)), 0, tmp_path)
+    assert (len(sets.train), sets.rejected, sets.dropped) == (2, 0, 1)
+    assert [reject.source for reject in sets.left_out.first] == ["b.jsonl:2"]
+    assert "left out: 1 no preference" in sets.notes[0]
+
+
+def test_a_list_of_answers_becomes_one_group_with_its_pairs(tmp_path: Path) -> None:
+    listed = [{"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 1, 3]}]
+    sets = prepared(DataConfig(path=write(tmp_path / "a.jsonl", listed)), 0, tmp_path)
+    (group,) = group_pairs(sets.train, most=8)
+    assert (len(group.responses), group.pairs) == (3, [(0, 1), (0, 2), (1, 2)])
+    assert (sets.rows_read, sets.accepted, len(sets.train)) == (1, 1, 3)
+    assert {pair.source for pair in sets.train} == {"a.jsonl:1"}
+
+
+def test_a_setting_without_effect_on_the_data_is_an_error(tmp_path: Path) -> None:
+    config = DataConfig(path=write(tmp_path / "a.jsonl", rows(3)), ranked_pairs="best_rest")
+    with pytest.raises(DataError, match=r"data\.ranked_pairs=best_rest would change nothing.*strings"):
+        prepared(config, 0, tmp_path)
 
 
 def test_one_prompt_only_is_said_to_leave_nothing_held_out(tmp_path: Path) -> None:

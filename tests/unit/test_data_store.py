@@ -27,8 +27,8 @@ from dpo.data.store.pairs import PairList, PairStore, PairView, Source
 from dpo.data.store.recipe import Tools
 from dpo.data.store.work import Chunk, Done, Work, chunks
 from dpo.data.store.write import Writer
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.errors import DataError, EnvironmentProblem
 from dpo.preempt import Stopped
 
@@ -45,6 +45,7 @@ def a_pair(number: int, **change: Any) -> TokenizedPair:
         "chosen_context": ((0, 1), (3, 9)) if number % 3 == 0 else (),
         "rejected_context": ((2, 4),) if number % 4 == 0 else (),
         "cut": (("prompt",), (), ("chosen", "rejected"))[number % 3],
+        "whole": ((40, 50, 60), None, (9, 70, 80))[number % 3],
         "source": f"päirs.jsonl:{number}",
         "dataset": "given",
         "id": f"{draw.getrandbits(64):016x}",
@@ -62,10 +63,10 @@ def written(folder: Path, pairs: list[TokenizedPair], batch: int = 7) -> Source:
     with Writer(folder) as writer:
         for begin in range(0, len(pairs), batch):
             some = pairs[begin : begin + batch]
-            records = [Record(pair=pair, row=begin + i, whole=(1, 2, 3)) for i, pair in enumerate(some)]
+            records = [Record(pair=pair, row=begin + i) for i, pair in enumerate(some)]
             tally = Tally(pairs=len(some), supplied=sum(pair.reference is not None for pair in some))
             writer.add(Done(tally=tally, batch=batch_of(records), lost=[]))
-        writer.finish({}, "as given")
+        writer.finish({}, None)
     return Source(folder=folder, name="given", label="given", manifest=Manifest.read(folder))
 
 
@@ -83,8 +84,7 @@ def test_every_pair_is_read_back_as_it_was(part_pairs: int, tmp_path: Path, monk
 
 def test_columns_are_those_of_pairs_in_memory(tmp_path: Path) -> None:
     store, memory = PairStore([written(tmp_path / "a", PAIRS)]), PairList(PAIRS)
-    others = ("row", "whole_prompt", "whole_chosen", "whole_rejected")  # what a TokenizedPair does not hold
-    for name in (*(name for name in FIXED if name not in others), KEYS):
+    for name in (*(name for name in FIXED if name != "row"), KEYS):
         np.testing.assert_array_equal(store.column(name), memory.column(name), err_msg=name)
     assert store.column("row").tolist() == list(range(50))
     for name in LISTS[:3]:
@@ -114,7 +114,7 @@ def test_rows_are_counted_once(pairs_per_row: list[int], data: st.DataObject, tm
         for begin in range(0, len(rows), 3):
             records = [Record(pair=PAIRS[0], row=row) for row in rows[begin : begin + 3]]
             writer.add(Done(tally=Tally(pairs=len(records)), batch=batch_of(records), lost=[]))
-        writer.finish({}, "")
+        writer.finish({}, None)
     source = Source(folder=folder / "a", name="a", label="a", manifest=Manifest.read(folder / "a"))
     store = PairStore([source, source])
     chosen = data.draw(st.sets(st.integers(0, 2 * len(rows) - 1)) if rows else st.just(set()))

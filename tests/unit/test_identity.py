@@ -84,6 +84,10 @@ OTHER_RESULT = [
     "optim.global_batch_size=16",
     "eval.fraction=0.1",
     "data.reference_logps=ignore",
+    "data.plain_text=raw",
+    "data.preference=safer",
+    "data.ranked_pairs=best_worst",
+    "data.objective.weights={helpfulness: 1.0}",
 ]
 SAME_RESULT = [
     "track.every=10",

@@ -17,8 +17,8 @@ from dpo.config.schema import DataConfig, ModelConfig, ReferenceConfig
 from dpo.data.prepare import data_recipes, obtain_all
 from dpo.data.store.obtain import Place
 from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
-from dpo.data.text.tokenize import TokenLimits
 from dpo.errors import ConfigError
 from dpo.model.load import load_causal_lm
 from dpo.model.source import ModelSource, policy_source, reference_source

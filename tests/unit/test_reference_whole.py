@@ -23,7 +23,7 @@ from dpo.data.collate import collate
 from dpo.data.group import split_group
 from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
-from dpo.data.text.tokenize import TokenLimits, fit
+from dpo.data.text.limits import TokenLimits, fit
 from dpo.errors import DataError
 from dpo.loss import Loss
 from dpo.model import attention

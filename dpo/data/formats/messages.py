@@ -1,154 +1,134 @@
-"""Parts of rows that every format shares: turns, answers, and the prompt that answers repeat."""
+"""Turns of a conversation, as the many ways of writing them are read."""
 
-from dataclasses import dataclass
+import json
 from typing import Any
 
+from dpo.data.formats.tools import parse_calls
+from dpo.data.formats.values import WRONG_TYPE, RowProblem, parse_text, pick, rows_of, shorten, type_name
 from dpo.data.pair import Message
 
-ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+CALL = "function_call"  # a turn that is nothing but a tool call, as JSON text
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool"),
+    **dict.fromkeys((CALL, "tool_call"), CALL),
+}
+ROLE_KEYS, TEXT_KEYS, THOUGHT_KEYS = (
+    "role|from|speaker",
+    "content|value|text|parts",
+    "reasoning_content|reasoning|thinking",
+)
+WEIGHT_KEYS = "loss_weight|weight"
 NO_ANSWER = {"chosen": "no chosen answer", "rejected": "no rejected answer"}
-WRONG_TYPE = "wrong type"
-
-
-class RowProblem(Exception):
-    """Why a row is no pair; it never leaves the data folder, where it becomes a `Reject`."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(kw_only=True, slots=True)
-class Answers:
-    """What a format makes of a row."""
-
-    prompt: list[Message]
-    chosen: list[Message]
-    rejected: list[Message]
-
-
-def parse_text(value: object, name: str, absent: str) -> str:
-    """`value` as text. Raises RowProblem: `absent` when it is null, or a wrong type, or text that is not Unicode."""
-    if value is None:
-        raise RowProblem(absent, f"{name} is absent or null")
-    if not isinstance(value, str):
-        raise RowProblem(WRONG_TYPE, f"{name} is {_type_name(value)}, expected text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:  # "\ud800" in JSON: half of a surrogate pair, which no tokenizer takes
-        raise RowProblem(
-            "invalid text", f"{name} holds half a surrogate pair at character {error.start + 1}"
-        ) from error
-    return value
 
 
 def parse_turn(value: object, name: str) -> Message:
-    """One turn, {role, content} or {from, value}. Raises RowProblem."""
+    """One turn, {role, content} or {from, value}, in the form of `Message`. Raises RowProblem."""
     if not isinstance(value, dict):
-        raise RowProblem(WRONG_TYPE, f"{name} is {_type_name(value)}, expected {{role, content}} or {{from, value}}")
-    if value.get("tool_calls"):
-        raise RowProblem("tool calls are not supported", f"{name} holds tool_calls")
-    role_key, text_key = ("from", "value") if "from" in value else ("role", "content")
-    role = value.get(role_key)
-    if not isinstance(role, str) or role not in ROLES:
-        raise RowProblem("unknown role", f"{name} has {role_key} {_shorten(role)}; known: {', '.join(ROLES)}")
-    return {"role": ROLES[role], "content": parse_text(value.get(text_key), f"{name}.{text_key}", WRONG_TYPE)}
+        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(value)}, expected {{role, content}} or {{from, value}}")
+    role = _role(value, name)
+    text_key, content = pick(value, TEXT_KEYS)
+    label = f"{name}.{text_key}"
+    if role == CALL:
+        return {"role": "assistant", "content": "", "tool_calls": parse_calls(content, label)}
+    if role == "assistant":
+        return _assistant(value, content, label, name)
+    if role == "tool":
+        return _tool(value, content, label)
+    return {"role": role, "content": parse_content(content, label)}
 
 
 def parse_turns(value: object, name: str) -> list[Message]:
-    """A list of turns. Raises RowProblem."""
+    """A list of turns, or the object of lists that Arrow tables make of one. Raises RowProblem."""
     if value is None:
         raise RowProblem("empty prompt", f"{name} is absent or null")
-    if not isinstance(value, list):
-        raise RowProblem(WRONG_TYPE, f"{name} is {_type_name(value)}, expected a list of turns")
-    return [parse_turn(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
+    turns = rows_of(value)
+    if not isinstance(turns, list):
+        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(turns)}, expected a list of turns")
+    return [parse_turn(turn, f"{name}[{i}]") for i, turn in enumerate(turns)]
 
 
 def parse_answer(value: object, name: str) -> list[Message]:
     """An answer: text, one turn, or a list of turns. Raises RowProblem."""
     if value is None or value == []:
-        raise RowProblem(NO_ANSWER[name], f"{name} is absent, null or an empty list")
+        raise RowProblem(no_answer(name), f"{name} is absent, null or an empty list")
+    value = rows_of(value)
     if isinstance(value, list):
         return parse_turns(value, name)
     if isinstance(value, dict):
         return [parse_turn(value, name)]
-    return [{"role": "assistant", "content": parse_text(value, name, NO_ANSWER[name])}]
+    return answer_turn(parse_text(value, name, no_answer(name)))
 
 
-def with_system(value: object, prompt: list[Message]) -> list[Message]:
-    """`prompt` with the text of a `system` column before it; a blank one adds nothing. Raises RowProblem."""
-    if value is None:
-        return prompt
-    text = parse_text(value, "system", WRONG_TYPE)
-    if not text.strip() or (prompt and prompt[0]["role"] == "system"):
-        return prompt
-    return [{"role": "system", "content": text}, *prompt]
+def answer_turn(text: str) -> list[Message]:
+    return [{"role": "assistant", "content": text}]
 
 
-def split_answers(prompt: list[Message] | None, chosen: list[Message], rejected: list[Message]) -> Answers:
-    """Take off the prompt that both answers repeat; without `prompt`, what they have in common is the prompt.
-
-    A common beginning longer than `prompt` belongs to the prompt too. Raises RowProblem.
-    """
-    common = _common_prompt(chosen, rejected)
-    start = len(common)
-    if prompt is None and not common:
-        raise RowProblem("no common prompt", "there is no prompt, and chosen and rejected begin differently")
-    if prompt is None or common[: len(prompt)] == prompt or _repeats(prompt, common):
-        return Answers(prompt=common, chosen=chosen[start:], rejected=rejected[start:])
-    if chosen[0]["role"] == rejected[0]["role"] == "assistant":
-        return Answers(prompt=prompt + common, chosen=chosen[start:], rejected=rejected[start:])
-    raise RowProblem("answers do not continue the prompt", "chosen and rejected begin with other turns than the prompt")
+def no_answer(name: str) -> str:
+    """The reason for a row whose answer in the column `name` is not there."""
+    return next((reason for side, reason in NO_ANSWER.items() if side in name), "no answer")
 
 
-def _repeats(prompt: list[Message], common: list[Message]) -> bool:
-    """Whether `prompt` is told by `common` in other words: only its last user turn, or with other blanks around it."""
-    return bool(prompt) and any(
-        turn["role"] == prompt[-1]["role"] and turn["content"].strip() == prompt[-1]["content"].strip()
-        for turn in common
-    )
+def parse_content(value: object, name: str) -> str:
+    """The text of a turn: text, or a list of typed parts {"type": "text", "text": ...}, joined. Raises RowProblem."""
+    if not isinstance(value, list):
+        return parse_text(value, name)
+    return "".join(_part(part, f"{name}[{i}]") for i, part in enumerate(value))
 
 
-def _common_prompt(chosen: list[Message], rejected: list[Message]) -> list[Message]:
-    """The turns that both lists begin with, up to the last user turn that has an answer after it in both."""
-    length = 0
-    for mine, theirs in zip(chosen[:-1], rejected[:-1], strict=False):
-        if mine != theirs:
-            break
-        length += 1
-    while length and chosen[length - 1]["role"] != "user":
-        length -= 1
-    return chosen[:length]
+def _part(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return parse_text(value, name)
+    if not isinstance(value, dict):
+        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(value)}, expected a part with a text")
+    if value.get("type", "text") not in ("text", "input_text", "output_text"):
+        raise RowProblem("content is not text", f"{name} is of type {shorten(value['type'])}; only text can be read")
+    return parse_text(pick(value, "text|value|content")[1], name)
 
 
-def check(answers: Answers) -> None:
-    """Hold a converted row to what a pair must be. Raises RowProblem."""
-    prompt = answers.prompt
-    if not prompt or not prompt[-1]["content"].strip():
-        raise RowProblem(
-            "empty prompt", "the prompt has no text in its last turn" if prompt else "the prompt has no turns"
-        )
-    if prompt[-1]["role"] != "user":
-        raise RowProblem("prompt does not end with a user turn", f"its last turn is {prompt[-1]['role']}")
-    for name, answer in (("chosen", answers.chosen), ("rejected", answers.rejected)):
-        if not answer:
-            raise RowProblem(NO_ANSWER[name], f"{name} holds nothing after the prompt")
-        for turn in (answer[0], answer[-1]):
-            if turn["role"] != "assistant":
-                raise RowProblem("answer is not an assistant turn", f"{name} has a turn of role {turn['role']}")
-        if not answer[-1]["content"].strip():
-            raise RowProblem("empty answer", f"{name} is blank")
-    if answers.chosen == answers.rejected:
-        raise RowProblem("chosen equals rejected", f"both are {_shorten(answers.chosen[-1]['content'])}")
+def _role(value: dict[str, Any], name: str) -> str:
+    key, role = pick(value, ROLE_KEYS)
+    known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    if known is None:
+        raise RowProblem("unknown role", f"{name} has {key} {shorten(role)}; known: {', '.join(ROLES)}")
+    return known
 
 
-def _type_name(value: object) -> str:
-    names: dict[type, str] = {str: "text", dict: "an object", list: "a list", bool: "true/false"}
-    names |= {int: "a number", float: "a number"}
-    return names.get(type(value), "null" if value is None else type(value).__name__)
+def _assistant(value: dict[str, Any], content: object, label: str, name: str) -> Message:
+    calls = value.get("tool_calls") or value.get("function_call")
+    turn: Message = {"role": "assistant"}
+    turn["content"] = "" if calls and content is None else parse_content(content, label)
+    thought_key, thought = pick(value, THOUGHT_KEYS)
+    if thought:
+        turn["reasoning_content"] = parse_text(thought, f"{name}.{thought_key}")
+    if calls:
+        turn["tool_calls"] = parse_calls(calls, f"{name}.tool_calls")
+    if _weight(value, name) == 0:
+        turn["scored"] = False
+    return turn
 
 
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _tool(value: dict[str, Any], content: object, label: str) -> Message:
+    if isinstance(content, dict) or (isinstance(content, list) and not all(_is_part(part) for part in content)):
+        content = json.dumps(content, ensure_ascii=False)  # a result that was left as an object
+    known = {
+        key: parse_text(value[key], label.rpartition(".")[0] + f".{key}")
+        for key in ("name", "tool_call_id")
+        if value.get(key) is not None
+    }
+    return {"role": "tool", "content": parse_content(content, label), **known}
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, dict) and "type" in value and bool({"text", "value", "content"} & value.keys())
+
+
+def _weight(value: dict[str, Any], name: str) -> float:
+    """The weight of a turn in the loss: 1 where it names none. Only assistant turns are ever scored, so that the weight
+    of another turn says nothing. Raises RowProblem: a weight between, which would need another loss."""
+    key, weight = pick(value, WEIGHT_KEYS)
+    if weight is None or weight in (0, 1):
+        return 1 if weight is None else weight
+    raise RowProblem("loss weight is neither 0 nor 1", f"{name}.{key} is {shorten(weight)}")

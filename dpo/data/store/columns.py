@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dpo.data.keys import BYTES, prompt_key, response_keys
 from dpo.data.pair import TokenizedPair
+from dpo.data.text.limits import whole_lengths
 
 PARTS = ("prompt", "chosen", "rejected")  # of a pair; in `cut` the first is bit 0
 LISTS = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_context", "rejected_context")
@@ -23,7 +24,6 @@ class Record:
     pair: TokenizedPair
     row: int = 0  # number of its row within the source, from 0; one row may give several pairs
     prompt: int = 0  # `Pair.prompt_hash` as a number
-    whole: tuple[int, int, int] = (0, 0, 0)  # tokens of `PARTS` before anything was cut
 
     @property
     def response_keys(self) -> list[bytes]:
@@ -47,9 +47,9 @@ FIXED: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "ref_chosen": ("float64", lambda r: _number(r.pair.reference and r.pair.reference[0])),
     "ref_rejected": ("float64", lambda r: _number(r.pair.reference and r.pair.reference[1])),
     "cut": ("uint8", lambda r: sum(1 << bit for bit, part in enumerate(PARTS) if part in r.pair.cut)),
-    "whole_prompt": ("int32", lambda r: r.whole[0]),
-    "whole_chosen": ("int32", lambda r: r.whole[1]),
-    "whole_rejected": ("int32", lambda r: r.whole[2]),
+    "whole_prompt": ("int32", lambda r: whole_lengths(r.pair)[0]),
+    "whole_chosen": ("int32", lambda r: whole_lengths(r.pair)[1]),
+    "whole_rejected": ("int32", lambda r: whole_lengths(r.pair)[2]),
 }
 KEYS = "response_keys"  # [n, 2] of chosen and rejected, see dpo/data/keys.py
 KEY_TYPE = f"S{BYTES}"

@@ -9,6 +9,8 @@ from dpo.data.pair import Reject
 from dpo.data.rejects import Lost, add_counts
 
 FILE = "manifest.json"
+COUNTS = ("rows_read", "accepted", "rejected", "dropped", "pairs", "supplied", "unpaired", "cut_pairs")  # of a tally
+LOST = ("rejects", "left_out", "too_long")
 REJECTS = "rejects.jsonl"  # beside it: every row that is not kept, as `rejects.write_rejects` writes them
 
 
@@ -34,18 +36,26 @@ class Tally:
     pairs: int = 0  # kept
     supplied: int = 0  # of them, those with reference log-probabilities of their own
     rejects: Lost = field(default_factory=Lost)  # bad: an error unless data.on_bad_row=skip
-    left_out: Lost = field(default_factory=Lost)  # sound, but beyond the limits; never an error
+    left_out: Lost = field(default_factory=Lost)  # sound rows that prefer nothing; never an error
+    too_long: Lost = field(default_factory=Lost)  # sound pairs beyond the limits; never an error
+    remarks: dict[str, int] = field(default_factory=dict)  # `Pair.remarks` -> how many converted pairs have it
+    unpaired: int = 0  # of the kept pairs, those with one answer only
     cut: dict[str, int] = field(default_factory=dict)  # part of a pair -> how many pairs lost some of it
     cut_pairs: int = 0
     lengths: dict[int, int] = field(default_factory=dict)  # tokens of a pair before limits -> pairs of this length
     highest: tuple[int, str] = (0, "")  # token id, and where it stands
 
+    @property
+    def all_lost(self) -> tuple[Lost, ...]:
+        return tuple(getattr(self, name) for name in LOST)
+
     def join(self, other: "Tally") -> None:
         """Add what comes behind in the data."""
-        for name in ("rows_read", "accepted", "rejected", "dropped", "pairs", "supplied", "cut_pairs"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.rejects.join(other.rejects)
-        self.left_out.join(other.left_out)
+        for mine, theirs in zip(self.all_lost, other.all_lost, strict=True):
+            mine.join(theirs)
+        add_counts(self.remarks, other.remarks)
         add_counts(self.cut, other.cut)
         add_counts(self.lengths, other.lengths)
         self.highest = max(self.highest, other.highest, key=lambda found: found[0])
@@ -57,12 +67,10 @@ class Manifest:
 
     made_from: dict[str, Any]  # everything that decides the content; its digest names the folder
     format: str  # of the rows, in words for the log
+    format_name: str
+    unused: list[str]  # settings of data= that change nothing for this format
     parts: list[Part]
     tally: Tally
-
-    @property
-    def supplied(self) -> int:
-        return self.tally.supplied
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -72,7 +80,7 @@ class Manifest:
         """Raises OSError, ValueError, KeyError, TypeError: none there, or not one that this version has written."""
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         tally = found.pop("tally")
-        for name in ("rejects", "left_out"):
+        for name in LOST:
             lost = tally[name]
             tally[name] = Lost(counts=lost["counts"], first=[Reject(**reject) for reject in lost["first"]])
         tally["lengths"] = {int(length): count for length, count in tally["lengths"].items()}

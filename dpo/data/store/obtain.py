@@ -134,7 +134,7 @@ def _make(recipe: Recipe, wanted: str, place: Place) -> None:
 
 
 def _write(recipe: Recipe, folder: Path, place: Place) -> None:
-    work, items, format = recipe.open()
+    work, items = recipe.open()
     with (
         Writer(folder) as writer,
         Counting(f"data: preparing {recipe.label}", "pairs", place.shown) as counting,
@@ -143,7 +143,7 @@ def _write(recipe: Recipe, folder: Path, place: Place) -> None:
         for done in results:
             writer.add(done)
             counting.add(done.tally.pairs)
-        writer.finish(recipe.made_from(place.cache), format)
+        writer.finish(recipe.made_from(place.cache), work.converter)
 
 
 def _explain(recipe: Recipe, place: Place) -> None:

@@ -39,6 +39,10 @@ class Pairs(Protocol):
     def supplied(self) -> bool:
         """Whether some pair brings its own reference log-probabilities."""
 
+    @property
+    def unpaired(self) -> bool:
+        """Whether some pair has one answer only."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Source:
@@ -70,7 +74,11 @@ class PairStore:
 
     @property
     def supplied(self) -> bool:
-        return any(source.manifest.supplied for source in self.sources)
+        return any(source.manifest.tally.supplied for source in self.sources)
+
+    @property
+    def unpaired(self) -> bool:
+        return any(source.manifest.tally.unpaired for source in self.sources)
 
     def __len__(self) -> int:
         return self._begins[-1]
@@ -136,14 +144,17 @@ class PairStore:
 
 
 def _pair(file: ArrowFile, number: int, dataset: str) -> TokenizedPair:
-    cut, margin, chosen = (file.value(name, number) for name in ("cut", "margin", "ref_chosen"))
+    bits, margin, chosen = (file.value(name, number) for name in ("cut", "margin", "ref_chosen"))
+    cut = tuple(part for bit, part in enumerate(PARTS) if bits >> bit & 1)
+    prompt, *answers = (file.value(f"whole_{part}", number) for part in PARTS) if cut else (0, 0, 0)
     return TokenizedPair(
         prompt_ids=file.ints("prompt_ids", number),
         chosen_ids=file.ints("chosen_ids", number),
         rejected_ids=file.ints("rejected_ids", number),
         chosen_context=_spans(file.ints("chosen_context", number)),
         rejected_context=_spans(file.ints("rejected_context", number)),
-        cut=tuple(part for bit, part in enumerate(PARTS) if cut >> bit & 1),
+        cut=cut,
+        whole=(prompt, answers[0], answers[1]) if cut else None,
         source=file.text("source", number),
         dataset=dataset,
         id=f"{file.value('id', number):016x}",
@@ -166,6 +177,10 @@ class PairView:
     @property
     def supplied(self) -> bool:
         return self.store.supplied
+
+    @property
+    def unpaired(self) -> bool:
+        return self.store.unpaired
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -204,6 +219,10 @@ class PairList(list[TokenizedPair]):
     @property
     def supplied(self) -> bool:
         return any(pair.reference is not None for pair in self)
+
+    @property
+    def unpaired(self) -> bool:
+        return any(not (pair.chosen_ids and pair.rejected_ids) for pair in self)
 
     @property
     def _records(self) -> list[Record]:

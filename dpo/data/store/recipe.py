@@ -13,13 +13,14 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from dpo.config.schema import DataConfig
-from dpo.data.formats.convert import choose_converter
+from dpo.data.formats.convert import choose_converter, require_used
+from dpo.data.formats.settings import format_settings
 from dpo.data.pair import Pair
 from dpo.data.read import hub
 from dpo.data.read.files import Origin, is_local, local_files, read_rows
 from dpo.data.store.work import Item, Work
+from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import ChatTemplate
-from dpo.data.text.tokenize import TokenLimits
 from dpo.digests import FileDigests
 
 # Raise it when the same rows and settings would give other pairs or columns: what is kept is then prepared anew.
@@ -69,11 +70,12 @@ class Recipe:
     pairs: list[Pair] = field(default_factory=list)
     config: DataConfig
     tools: Tools
+    alone: bool = False  # the only source that is trained on: every setting must have an effect on it
     _made_from: dict[str, Any] = field(init=False, default_factory=dict)
 
     def digest(self, cache: Path) -> str:
         """64 hexadecimal digits. Raises DataError."""
-        return hashlib.sha256(json.dumps(self.made_from(cache), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.made_from(cache), sort_keys=True, default=str).encode()).hexdigest()
 
     def made_from(self, cache: Path) -> dict[str, Any]:
         """Reads the files once, as far as `cache` does not remember their digests. Raises DataError."""
@@ -95,18 +97,18 @@ class Recipe:
             },
         }
 
-    def open(self) -> tuple[Work, Iterable[Item], str]:
-        """The rows, what to do with them, and their format in words. Raises DataError: nothing there, or unknown."""
+    def open(self) -> tuple[Work, Iterable[Item]]:
+        """What to do with the rows, and they. Raises DataError: nothing there, or a format that is not known, or that
+        a setting does not suit."""
         work = Work(
             converter=None, tokenizer=self.tools.tokenizer, template=self.tools.template, limits=self.tools.limits
         )
         if self.origin is None:
-            return work, iter(self.pairs), "made by code"
-        work.converter, rows = choose_converter(
-            read_rows(self.origin), self.origin, self.config.format, self.config.reference_logps
-        )
-        form = work.converter.format
-        return work, rows, f"format {form.name} ({form.description})"
+            return work, iter(self.pairs)
+        work.converter, rows = choose_converter(read_rows(self.origin), self.origin, format_settings(self.config))
+        if self.alone:  # told at once; where there are several it shows when all are prepared
+            require_used([(work.converter.format.name, work.converter.unused)])
+        return work, rows
 
     def _source(self, cache: Path) -> dict[str, Any]:
         if self.origin is None:

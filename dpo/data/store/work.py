@@ -9,12 +9,14 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from dpo.data.formats.convert import Converter
-from dpo.data.pair import Pair, Reject, TokenizedPair
+from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
 from dpo.data.read.files import Row
+from dpo.data.rejects import Lost, add_counts
 from dpo.data.store.columns import Record, batch_of
 from dpo.data.store.manifest import Tally
+from dpo.data.text.limits import Overlong, TokenLimits, fit, length
 from dpo.data.text.template import ChatTemplate
-from dpo.data.text.tokenize import Overlong, TokenLimits, fit, length, tokenize_pairs
+from dpo.data.text.tokenize import tokenize_pairs
 
 CHUNK_ROWS = 512  # a call of the tokenizer or between processes costs milliseconds, a row about one
 CHUNK_CHARACTERS = 2**22  # fewer rows where they are long: 16 processes with two chunks each hold 128 MiB at most
@@ -78,11 +80,11 @@ class Work:
         pairs: list[Pair] = []
         for number, item in enumerate(chunk.items, start=chunk.first):
             found = self._convert(item)
-            if isinstance(found, Reject):
-                ledger.reject(number, found)
-            else:
+            if isinstance(found, list):
                 numbers += [number] * len(found)
                 pairs += found
+            else:
+                ledger.reject(number, found)
         for number, pair, whole in zip(numbers, pairs, self._tokenize(pairs), strict=True):
             ledger.take(number, pair, whole, self.limits)
         return ledger.close()
@@ -101,7 +103,7 @@ class Work:
 
     def _tokenize(self, pairs: list[Pair]) -> list[TokenizedPair | Reject]:
         try:
-            return list(tokenize_pairs(pairs, self.tokenizer, self.template))
+            return list(tokenize_pairs(pairs, self.tokenizer, self.template, self.limits))
         except Exception as error:
             if len(pairs) > 1:  # which one is it?
                 for pair in pairs:
@@ -120,27 +122,26 @@ class _Ledger:
     fates: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # row -> of its pairs
 
     def reject(self, row: int, reject: Reject) -> None:
-        self.tally.rejects.add(reject)
+        sound = isinstance(reject, Dropped)
+        self._lose(row, reject, self.tally.left_out if sound else self.tally.rejects, sound=sound)
+
+    def _lose(self, row: int, reject: Reject, among: Lost, *, sound: bool) -> None:
+        among.add(reject)
         self.lost.append((row, reject))
-        self.fates[row].add("rejected")
+        self.fates[row].add("dropped" if sound else "rejected")
 
     def take(self, row: int, pair: Pair, whole: TokenizedPair | Reject, limits: TokenLimits) -> None:
-        """A pair in its full length."""
-        result: TokenizedPair | Reject | Overlong = whole
-        if isinstance(whole, TokenizedPair):
-            lengths = self.tally.lengths
-            lengths[length(whole)] = lengths.get(length(whole), 0) + 1
-            result = fit(whole, limits)
-        if isinstance(result, Reject):
-            self.reject(row, result)
-        elif isinstance(result, Overlong):
-            self.tally.left_out.add(result.reject)
-            self.lost.append((row, result.reject))
-            self.fates[row].add("dropped")
+        """A pair before its answers were cut."""
+        add_counts(self.tally.remarks, dict.fromkeys(pair.remarks, 1))
+        if isinstance(whole, Reject):
+            self.reject(row, whole)
+            return
+        add_counts(self.tally.lengths, {length(whole): 1})
+        result = fit(whole, limits)
+        if isinstance(result, Overlong):
+            self._lose(row, result.reject, self.tally.too_long, sound=True)
         else:
-            assert isinstance(whole, TokenizedPair)
-            tokens = (len(whole.prompt_ids), len(whole.chosen_ids), len(whole.rejected_ids))
-            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16), whole=tokens))
+            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16)))
 
     def _keep(self, record: Record) -> None:
         pair, tally = record.pair, self.tally
@@ -148,9 +149,9 @@ class _Ledger:
         self.fates[record.row].add("accepted")
         tally.pairs += 1
         tally.supplied += pair.reference is not None
+        tally.unpaired += not (pair.chosen_ids and pair.rejected_ids)
         tally.cut_pairs += bool(pair.cut)
-        for part in pair.cut:
-            tally.cut[part] = tally.cut.get(part, 0) + 1
+        add_counts(tally.cut, dict.fromkeys(pair.cut, 1))
         highest = max(map(max, filter(None, (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))))
         if highest > tally.highest[0]:
             tally.highest = (highest, pair.source)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 
+from dpo.data.formats.convert import Converter
 from dpo.data.rejects import lines
 from dpo.data.store.manifest import REJECTS, Manifest, Part, Tally
 from dpo.data.store.work import Done
@@ -39,11 +41,19 @@ class Writer:
         if self._pairs >= PART_PAIRS:
             self._close_part()
 
-    def finish(self, made_from: dict[str, object], format: str) -> None:
+    def finish(self, made_from: dict[str, Any], converter: Converter | None) -> None:
         """Write the manifest, the last of all, and wait until everything is on the disk."""
         self._close_part()
         self._lost.close()
-        Manifest(made_from=made_from, format=format, parts=self._parts, tally=self.tally).write(self.folder)
+        manifest = Manifest(
+            made_from=made_from,
+            format=converter.describe() if converter else "made by code",
+            format_name=converter.format.name if converter else "",
+            unused=converter.unused if converter else [],
+            parts=self._parts,
+            tally=self.tally,
+        )
+        manifest.write(self.folder)
         for path in (*self.folder.iterdir(), self.folder):
             sync(path)
 

@@ -1,144 +1,135 @@
 """Pairs to token ids: what a model reads as the prompt, and the tokens of each answer that are scored."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from dpo.data.formats.messages import RowProblem
-from dpo.data.pair import Pair, Reject, TokenizedPair
-from dpo.data.text.pieces import Encoder
-from dpo.data.text.render import RenderedAnswer, RenderedPair, render_pair
+from dpo.data.pair import Pair, Reject, Spans, TokenizedPair
+from dpo.data.text.given import given_pair, is_given
+from dpo.data.text.limits import TokenLimits, reject
+from dpo.data.text.pieces import Encoder, Piece
+from dpo.data.text.render import RenderedAnswer, RenderedPair, Renderer
+from dpo.data.text.shorten import shorten
 from dpo.data.text.template import ChatTemplate
 
 BATCH = 512  # pairs per call of the tokenizer, whose cost per call is far above its cost per text
-EQUAL_AFTER_CUTTING = "answers equal after cutting"
-PAIR_TOO_LONG = "pair too long"
-PROMPT_TOO_LONG = "prompt too long"
 
 
 @dataclass(kw_only=True, slots=True)
-class TokenLimits:
-    """How long a pair may be, in tokens."""
+class _Encoded:
+    """The sequences of a batch, each once, by the identity of their pieces."""
 
-    max_length: int  # prompt + longer answer
-    max_prompt_length: int | None = None  # a longer prompt makes a bad row; None: only `max_length` limits it
-    truncation: str = "drop"  # what happens to a pair longer than `max_length`: "drop" or "cut_answers"
-
-
-@dataclass(kw_only=True, slots=True)
-class Overlong:
-    """A pair that is sound but does not fit: left out as the limits ask, never an error."""
-
-    reject: Reject
+    ids: dict[int, list[int]]
+    lost: dict[int, str]  # a character that the tokenizer drops, of those where it does
 
 
 def tokenize_pairs(
-    pairs: list[Pair], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate
+    pairs: list[Pair], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, limits: TokenLimits | None = None
 ) -> Iterator[TokenizedPair | Reject]:
-    """Each pair in its full length, in order; `fit` applies the limits.
+    """Each pair, in order. In its full length, but that the prompt loses its oldest turns where `limits` ask for it;
+    `fit` applies the limits.
 
     Prompt and answers are tokenized apart and joined, so that the prompt's ids are a prefix of both sequences whatever
-    the tokenizer merges. Each answer ends with the template's end-of-turn token (EOS where it has none).
+    the tokenizer merges. Each assistant turn of an answer ends with the template's end-of-turn token (EOS where it has
+    none).
     """
-    encoder = Encoder(tokenizer=tokenizer)
+    renderer = Renderer(template=template, encoder=Encoder(tokenizer=tokenizer))
+    cut = limits if limits is not None and limits.truncation == "cut_prompt" else None
+
+    def again(pair: Pair) -> TokenizedPair | Reject:
+        return _tokenize_batch([pair], renderer)[0]
+
     for start in range(0, len(pairs), BATCH):
-        yield from _tokenize_batch(pairs[start : start + BATCH], template, encoder)
+        batch = pairs[start : start + BATCH]
+        for pair, result in zip(batch, _tokenize_batch(batch, renderer), strict=True):
+            if cut is None or isinstance(result, Reject):
+                yield result
+            else:
+                yield shorten(pair, result, cut, renderer.encoder.spelling, again)
 
 
-def prompt_ids(pair: Pair, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> list[int]:
-    """The ids a model reads before it answers `pair.prompt`: the same as in training. Raises ValueError."""
-    result = next(tokenize_pairs([pair], tokenizer, template))
-    if isinstance(result, Reject):
-        raise ValueError(f"{result.source}: {result.reason}: {result.detail}")
-    return result.prompt_ids
-
-
-def _tokenize_batch(pairs: list[Pair], template: ChatTemplate, encoder: Encoder) -> list[TokenizedPair | Reject]:
-    rendered = [_try_render(pair, template, encoder) for pair in pairs]
-    sound = [r for r in rendered if isinstance(r, RenderedPair)]
-    parts = [pieces for r in sound for pieces in (r.prompt, r.chosen.pieces, r.rejected.pieces)]
-    ids = iter(encoder.encode(parts))
+def _tokenize_batch(pairs: list[Pair], renderer: Renderer) -> list[TokenizedPair | Reject]:
+    rendered = [_try_render(pair, renderer) for pair in pairs]
+    encoded = _encode([one for one in rendered if isinstance(one, RenderedPair)], renderer.encoder)
     return [
-        r if isinstance(r, Reject) else _assemble(pair, r, (next(ids), next(ids), next(ids)), encoder)
-        for pair, r in zip(pairs, rendered, strict=True)
+        _assemble(pair, one, encoded, renderer.encoder) if isinstance(one, RenderedPair) else one
+        for pair, one in zip(pairs, rendered, strict=True)
     ]
 
 
-def _try_render(pair: Pair, template: ChatTemplate, encoder: Encoder) -> RenderedPair | Reject:
+def _try_render(pair: Pair, renderer: Renderer) -> RenderedPair | TokenizedPair | Reject:
     try:
-        return render_pair(pair, template, encoder)
+        if not is_given(pair.prompt):
+            return renderer.render(pair)
+        given = given_pair(pair, renderer.encoder.size)
+        return _problem(pair, given) or given
     except RowProblem as problem:
-        return _reject(pair, problem.reason, problem.detail)
+        return reject(pair, problem.reason, problem.detail)
 
 
-def _reject(row: Pair | TokenizedPair, reason: str, detail: str) -> Reject:
-    return Reject(source=row.source, reason=reason, detail=detail)
+def _encode(rendered: list[RenderedPair], encoder: Encoder) -> _Encoded:
+    sequences = {id(pieces): pieces for one in rendered for pieces in _sequences(one)}
+    ids = dict(zip(sequences, encoder.encode(list(sequences.values())), strict=True))
+    texts = {key: "".join(piece.text for piece in pieces) for key, pieces in sequences.items()}
+    lost = {key: mark for key, text in texts.items() if (mark := encoder.loses(text, ids[key])) is not None}
+    return _Encoded(ids=ids, lost=lost)
 
 
-def _assemble(
-    pair: Pair, rendered: RenderedPair, ids: tuple[list[int], list[int], list[int]], encoder: Encoder
-) -> TokenizedPair | Reject:
-    prompt, chosen, rejected = ids
+def _sequences(one: RenderedPair) -> Iterator[list[Piece]]:
+    yield one.prompt
+    for answer in (one.chosen, one.rejected):
+        yield from (stretch.pieces for stretch in answer.stretches)
+
+
+def _assemble(pair: Pair, one: RenderedPair, encoded: _Encoded, encoder: Encoder) -> TokenizedPair | Reject:
+    if lost := [encoded.lost[id(pieces)] for pieces in _sequences(one) if id(pieces) in encoded.lost]:
+        return reject(pair, "character lost", f"the tokenizer drops {lost[0]!r} (U+{ord(lost[0]):04X}) from the text")
+    prompt = encoded.ids[id(one.prompt)]
     if encoder.bos_id is not None and prompt[:1] != [encoder.bos_id]:
         prompt = [encoder.bos_id, *prompt]
-    if not prompt:
-        return _reject(pair, "empty prompt", "the prompt has no tokens")
-    if not chosen or not rejected:
-        return _reject(pair, "empty answer", f"{'rejected' if chosen else 'chosen'} has no tokens")
-    chosen, rejected = _ended(chosen, rendered.chosen), _ended(rejected, rendered.rejected)
-    if chosen == rejected:
-        return _reject(pair, "chosen equals rejected", "they differ as text, but not as tokens")
-    return TokenizedPair(
+    chosen, chosen_context = _joined(one.chosen, encoded)
+    rejected, rejected_context = _joined(one.rejected, encoded)
+    result = TokenizedPair(
         prompt_ids=prompt,
         chosen_ids=chosen,
         rejected_ids=rejected,
+        chosen_context=chosen_context,
+        rejected_context=rejected_context,
         source=pair.source,
+        dataset=pair.dataset,
         id=pair.id,
         margin=pair.margin,
         reference=pair.reference,
     )
+    return _problem(pair, result) or result
 
 
-def _ended(ids: list[int], answer: RenderedAnswer) -> list[int]:
-    """`ids` with the end-of-turn token once: a raw text may spell it out itself."""
-    return ids if ids[-1] == answer.end_id else [*ids, answer.end_id]
+def _joined(answer: RenderedAnswer, encoded: _Encoded) -> tuple[list[int], Spans]:
+    """The ids of an answer and which of them are context. Its end token stands there once: a raw text may bring it."""
+    ids: list[int] = []
+    context: list[tuple[int, int]] = []
+    for stretch in answer.stretches:
+        start = len(ids)
+        ids += encoded.ids[id(stretch.pieces)]
+        if not stretch.scored and len(ids) > start:
+            start = context.pop()[0] if context and context[-1][1] == start else start
+            context.append((start, len(ids)))
+    if ids and answer.end_id is not None and ids[-1] != answer.end_id:
+        ids.append(answer.end_id)
+    return ids, tuple(context)
 
 
-def length(pair: TokenizedPair) -> int:
-    """Tokens of the prompt and the longer answer."""
-    return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
-
-
-def fit(pair: TokenizedPair, limits: TokenLimits) -> TokenizedPair | Reject | Overlong:
-    """`pair` within the limits. A cut answer loses its end, with its end-of-turn token; a prompt is never cut."""
-    prompt, longest = len(pair.prompt_ids), limits.max_prompt_length
-    if longest is not None and prompt > longest:
-        return _reject(pair, PROMPT_TOO_LONG, f"{prompt} tokens, data.max_prompt_length is {longest}")
-    if length(pair) <= limits.max_length:
-        return pair
-    room = limits.max_length - prompt
-    if limits.truncation == "drop" or room < 1:
-        detail = f"{length(pair)} tokens with a prompt of {prompt}, data.max_length is {limits.max_length}"
-        return Overlong(reject=_reject(pair, PAIR_TOO_LONG, detail))
-    return _cut(pair, room)
-
-
-def _cut(pair: TokenizedPair, room: int) -> TokenizedPair | Overlong:
-    """Both answers cut to `room` tokens."""
-    chosen, rejected = pair.chosen_ids[:room], pair.rejected_ids[:room]
-    if chosen == rejected:
-        detail = f"chosen and rejected are the same in their first {room} tokens"
-        return Overlong(reject=_reject(pair, EQUAL_AFTER_CUTTING, detail))
-    whole = (("chosen", pair.chosen_ids), ("rejected", pair.rejected_ids))
-    cut = tuple(name for name, ids in whole if len(ids) > room)
-    return replace(pair, chosen_ids=chosen, rejected_ids=rejected, cut=cut, reference=None)  # it was of whole answers
-
-
-def render_marked(tokenized: TokenizedPair, tokenizer: PreTrainedTokenizerBase) -> str:
-    """One pair as the model reads it, as text, with the scored tokens of the chosen answer between ⟦ and ⟧."""
-    prompt = str(tokenizer.decode(tokenized.prompt_ids))
-    whole = str(tokenizer.decode(tokenized.prompt_ids + tokenized.chosen_ids))
-    if not whole.startswith(prompt):  # a character whose bytes stand on both sides
-        return f"{prompt}⟦{tokenizer.decode(tokenized.chosen_ids)}⟧"
-    return f"{prompt}⟦{whole[len(prompt) :]}⟧"
+def _problem(pair: Pair, ids: TokenizedPair) -> Reject | None:
+    """Why these ids are no pair. An answer that the row does not have may be empty."""
+    if not ids.prompt_ids:
+        return reject(pair, "empty prompt", "the prompt has no tokens")
+    for name, turns, answer in (("chosen", pair.chosen, ids.chosen_ids), ("rejected", pair.rejected, ids.rejected_ids)):
+        if turns and not answer:
+            return reject(pair, "empty answer", f"{name} has no tokens")
+    if (0, len(ids.chosen_ids)) in ids.chosen_context or (0, len(ids.rejected_ids)) in ids.rejected_context:
+        return reject(pair, "answer without a scored turn", "all turns of an answer have a loss weight of 0")
+    if ids.chosen_ids == ids.rejected_ids:
+        return reject(pair, "chosen equals rejected", "they differ as text, but not as tokens")
+    return None

@@ -4,15 +4,17 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.derive import data_cache_dir
 from dpo.config.schema import ModelConfig, RunConfig, SftLossConfig
-from dpo.data.groups import Groups, chosen_alone, group_pairs
+from dpo.data.groups import Groups, chosen_alone, group_pairs, joined
 from dpo.data.prepare import data_recipes, obtain_all, select
 from dpo.data.rejects import check_rejects, write_rejects
 from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
+from dpo.data.store.pairs import PairView
 from dpo.data.store.pool import cores
 from dpo.data.store.recipe import Tools
 from dpo.data.text.show import render_marked
@@ -87,9 +89,11 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     stop.alone(lambda: obtain_all(recipes, wanted, place))
     sets = stop.alone(lambda: select(recipes, wanted, place, config.eval.fraction))
     if is_main:
-        write_rejects(folder.rejects, sets.kept_rejects, sets.leaks())
+        write_rejects(folder.rejects, sets.kept_rejects, sets.unused_pairs())
     for line in [*sets.notes, text.template.describe(), note]:
         log.info("%s", line)
+    for line in sets.warnings:
+        log.warning("%s", line)
     check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
     sets.require_training_pairs()
     level = logging.WARNING if sets.dropped > MANY_DROPPED * sets.rows_read else logging.INFO
@@ -110,10 +114,14 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
     _require_pairs(sets, config)
     together = config.data.group_by_prompt and loss.kind.per == "pair"
     most = config.optim.global_batch_size if together else 1
-    sides = [
-        chosen_alone(side) if loss.answers == "chosen" else group_pairs(side, most)
-        for side in (sets.train, sets.held_out)
-    ]
+
+    def group(pairs: PairView) -> Groups:
+        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
+
+    # A pair that an epoch sees twice stands in two groups: in one, both would always fall into the same step.
+    store, passes = sets.train.store, [sets.train.rows[rows] for rows in sets.passes]
+    parts = [group(PairView(store=store, rows=rows)) for rows in passes]
+    sides = [joined(PairView(store=store, rows=np.concatenate(passes)), parts), group(sets.held_out)]
     own = next((side[int(side.known().argmax())] for side in sides if side.known().any()), None)
     if own and config.reference.kind in ("sharded", "adapter_off", "moving"):
         raise DataError(

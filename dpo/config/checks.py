@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_data import data_problems
 from dpo.config.checks_objective import objective_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
@@ -29,6 +30,7 @@ def check(config: RunConfig) -> None:
         *_ranges(config),
         *_model_and_data(config),
         *objective_problems(config.data.objective),
+        *data_problems(config.data),
         *reference_problems(config),
         *_zero(config),
         *_checkpoint(config),
@@ -67,6 +69,8 @@ def _ranges(section: Any, prefix: str = "") -> list[str]:
         key, value = f"{prefix}{f.name}", getattr(section, f.name)
         if is_dataclass(value):
             problems += _ranges(value, f"{key}.")
+        elif isinstance(value, list) and value and is_dataclass(value[0]):
+            problems += [problem for i, item in enumerate(value) for problem in _ranges(item, f"{key}[{i}].")]
         elif value is not None and (problem := _range_problem(value, f.metadata)):
             problems.append(f"{key}={value}: {problem}")
     return problems
@@ -110,10 +114,6 @@ def _model_and_data(config: RunConfig) -> list[str]:
         problems.append(
             "model.compile=true hides from model.gradient_checkpointing=selective what to keep: set it to full or none"
         )
-    if data.path in (None, "???") and not data.demo:
-        problems.append("data.path is not set: give a file or a hub name (or data=demo for the built-in pairs)")
-    if data.path and data.demo:
-        problems.append(f"data.path={data.path} and data.demo={data.demo}: choose one; data=files takes a path")
     if data.max_length and data.max_prompt_length and data.max_prompt_length >= data.max_length:
         problems.append(
             f"data.max_prompt_length={data.max_prompt_length} leaves no room for an answer within "
@@ -182,12 +182,9 @@ def _revisions(config: RunConfig) -> list[str]:
     for name, path, revision in (
         ("model", config.model.path, config.model.revision),
         ("reference", own.path, own.revision),
-        ("data", config.data.path, config.data.revision),
     ):
         if revision and path and Path(path).exists():
             problems.append(f"{name}.revision={revision} has no effect on {path}, which is on this machine: remove it")
-    if config.data.revision and config.data.demo:
-        problems.append("data.revision has no meaning for pairs made by code: remove it, or set data.path")
     return problems
 
 

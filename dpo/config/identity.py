@@ -9,6 +9,7 @@ from typing import Any
 from dpo.config.compose import as_dict
 from dpo.config.inputs import inputs
 from dpo.config.schema import RunConfig
+from dpo.data.read.listing import short_name
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
 PLACE = ("name", "resume", "output_dir")
@@ -21,6 +22,7 @@ SAME_NUMBERS = (
     "model.activation_offload",
     "model.kernels",
     "model.compile",
+    "data.streaming",
     "data.cache_dir",
     "data.workers",
     # Which model it is decides, and whether there is one follows from the loss; one that moves has settings of its own.
@@ -49,7 +51,9 @@ def run_name(config: RunConfig) -> str:
     text = json.dumps([identity(as_dict(config)), inputs(config)], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     model = config.model.build or _label(config.model.path)
-    data = "demo" if config.data.demo else _label(config.data.path)
+    data = "demo" if config.data.demo else _label(short_name(config.data.path or "none"))
+    if config.data.sources:
+        data = f"mix-of-{len(config.data.sources)}"
     return f"{model}-{data}-{config.loss.name}-{digest}"
 
 
@@ -94,11 +98,13 @@ def _may_change(key: str) -> bool:
 def _label(path: str | None) -> str:
     parts = Path(path or "none").parts
     name = parts[-2] if parts[-1] == "final" and len(parts) > 1 else parts[-1]
-    return name.split(".json")[0].removesuffix(".parquet")[:40]
+    return name[:40]
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {f"{i}": item for i, item in enumerate(value)}  # data.sources, each with settings of its own
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

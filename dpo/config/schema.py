@@ -50,17 +50,47 @@ class ObjectiveConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """One of several sources of pairs. With neither weight nor count, every pair is seen once per epoch."""
+
+    path: str | None = None  # as data.path
+    name: str | None = None  # on every pair, for metrics and reports; null: made from the path
+    split: str | None = None  # null: data.split
+    revision: str | None = None  # hub branch, tag or commit
+    subset: str | None = None  # as data.subset
+    data_dir: str | None = None  # as data.data_dir
+    format: str | None = None  # null: data.format
+    # How often each pair is seen per epoch. 0.5: the pairs of half of its prompts, chosen by their hash, so that more
+    # weight only adds to them; 2.5: all pairs twice, and half of them once more.
+    weight: float | None = number(None, above=0)
+    count: int | None = number(
+        None, low=1
+    )  # this many pairs per epoch, by the hash of their prompts; repeated if fewer
+
+
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where the preference pairs come from and which of them are used."""
 
-    path: str | None = None  # .json, .jsonl, .parquet (optionally .gz for the first two), or a hub name
-    split: str = "train"  # split of a hub data set
+    # .jsonl, .json, .csv or .tsv (also with .gz, .bz2, .xz or .zst), .parquet, .arrow or .feather; a folder or a glob
+    # of them ("data/*.jsonl"); a folder saved by `datasets`; or a hub name.
+    path: str | None = None
+    sources: list[SourceConfig] = field(default_factory=list)  # several of them, mixed, instead of `path`
+    split: str = "train"  # split of a hub data set, or of a folder that holds several
+    subset: str | None = None  # configuration of a hub data set
+    data_dir: str | None = None  # folder within a hub data set
+    streaming: bool = False  # read hub data sets over the network instead of fetching them to this disk first
     eval_path: str | None = None  # held-out pairs; null: `eval.fraction` of the prompts of `path`
     eval_split: str | None = None  # hub split for held-out pairs; alone, it belongs to `path`
     revision: str | None = None  # hub branch, tag or commit
     demo: int = number(0, low=0)  # > 0: this many demo pairs generated in code instead of `path`
     format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats.table
-    limit: int | None = number(None, low=1)  # use only the first rows
+    limit: int | None = number(None, low=1)  # use only the first rows, of each source
+    duplicates: str = one_of("drop", "drop", "keep")  # pairs with the same prompt and answers as an earlier one
+    # Files of benchmark questions (.txt or as `path`). Training prompts that share 8 words in a row with them are
+    # reported; those that hold at least this share of one question's runs of 8 words are left out, if it is set.
+    decontaminate: list[str] = field(default_factory=list)
+    decontaminate_drop: float | None = number(None, above=0, high=1)
     max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
     # What happens to a longer pair: drop: left out, counted | cut_prompt: its oldest turns go, the system turn stays |

@@ -103,6 +103,21 @@ def chosen_alone(pairs: Pairs | list[TokenizedPair]) -> Groups:
     return Groups(held, members, np.arange(len(members) + 1), chosen_only=True)
 
 
+def joined(pairs: Pairs, parts: list[Groups]) -> Groups:
+    """The groups of all parts behind each other; `pairs` holds the pairs of the parts behind each other."""
+    ends = np.cumsum([0, *(len(part.members) for part in parts)]).tolist()
+    members = [part.members + end for part, end in zip(parts, ends, strict=False)]
+    begins = [part.begins[1:] + end for part, end in zip(parts, ends, strict=False)]
+    groups = Groups(pairs, np.concatenate(members), np.concatenate([[0], *begins]), chosen_only=parts[0].chosen_only)
+    if any(part.reference is not None for part in parts):
+        unknown = [np.full((len(part.members), 2), np.nan, np.float32) for part in parts]
+        known = [
+            part.reference if part.reference is not None else none for part, none in zip(parts, unknown, strict=True)
+        ]
+        groups.reference = np.concatenate(known)
+    return groups
+
+
 def sizes_of(groups: PromptGroups) -> Numbers:
     """[G] pairs of each group."""
     return groups.sizes if isinstance(groups, Groups) else np.array([group.n_pairs for group in groups], np.int64)

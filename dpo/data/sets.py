@@ -2,21 +2,41 @@
 row."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dpo.data.pair import Dropped, Reject
 from dpo.data.rejects import SHOWN, Lost, add_counts, joined, ordered
 from dpo.data.store.columns import PARTS
-from dpo.data.store.manifest import REJECTS
-from dpo.data.store.pairs import PairView, Source
+from dpo.data.store.manifest import REJECTS, Tally
+from dpo.data.store.pairs import PairStore, PairView, Source
 from dpo.data.text.limits import PAIR_TOO_LONG, PROMPT_TOO_LONG, TokenLimits
 from dpo.errors import DataError
 
 HELD_OUT_TOO = "prompt is held out too"
+DUPLICATE = "duplicate"
+IN_BENCHMARK = "prompt is in a benchmark"
 KEPT_SHARE = 0.99  # of the pairs, by the limit that the notes recommend
+
+
+@dataclass(kw_only=True, slots=True)
+class Unused:
+    """Prepared pairs that are left out on purpose, all for one reason."""
+
+    store: PairStore
+    rows: NDArray[np.int64]
+    reason: str
+    detail: Callable[[int], str]  # of the pair at this place in `rows`
+
+    def rejects(self) -> Iterator[Reject]:
+        """One after the other, as the list of lost rows has them."""
+        for place, row in enumerate(self.rows.tolist()):
+            yield Dropped(source=self.store.source(row), reason=self.reason, detail=self.detail(place))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -26,10 +46,12 @@ class DataSets:
 
     train: PairView
     held_out: PairView
-    leaked: PairView  # left out, since their prompts are held out too
+    unused: list[Unused]
     sources: list[Source]
     limits: TokenLimits
     notes: list[str] = field(default_factory=list)  # for the log
+    warnings: list[str] = field(default_factory=list)  # for the log too
+    passes: list[NDArray[np.int64]] = field(default_factory=list)  # of an epoch: places in `train`, once in each pass
 
     @property
     def rows_read(self) -> int:
@@ -41,11 +63,16 @@ class DataSets:
 
     @property
     def dropped(self) -> int:
-        return sum(source.manifest.tally.dropped for source in self.sources) + self._unused_rows()
+        found = sum(tally.accepted + tally.dropped for tally in self._tallies())
+        return found - self.accepted
 
     @property
     def accepted(self) -> int:
-        return sum(source.manifest.tally.accepted for source in self.sources) - self._unused_rows()
+        if not self.unused:
+            return sum(tally.accepted for tally in self._tallies())
+        if self.train.store is not self.held_out.store:
+            return sum(side.store.rows_of(side.rows) for side in (self.train, self.held_out))
+        return self.train.store.rows_of(np.concatenate([self.train.rows, self.held_out.rows]))
 
     @property
     def rejects(self) -> Lost:
@@ -55,11 +82,9 @@ class DataSets:
     @property
     def left_out(self) -> Lost:
         """Sound rows and pairs that are not used, on purpose; never an error."""
-        tallies = [source.manifest.tally for source in self.sources]
-        lost = joined(found for tally in tallies for found in (tally.left_out, tally.too_long))
-        if len(self.leaked):
-            first = list(islice(self.leaks(), SHOWN))
-            lost.join(Lost(counts={HELD_OUT_TOO: len(self.leaked)}, first=first))
+        lost = joined(found for tally in self._tallies() for found in (tally.left_out, tally.too_long))
+        for one in self.unused:
+            lost.join(Lost(counts={one.reason: len(one.rows)}, first=list(islice(one.rejects(), SHOWN))))
         return lost
 
     @property
@@ -67,11 +92,9 @@ class DataSets:
         """The files with every row and pair that was lost before the pairs were stored."""
         return [source.folder / REJECTS for source in self.sources]
 
-    def leaks(self) -> Iterator[Reject]:
-        """The rows of `leaked`."""
-        for row in self.leaked.rows.tolist():
-            source = self.leaked.store.source(row)
-            yield Dropped(source=source, reason=HELD_OUT_TOO, detail="the same prompt is in the held-out data")
+    def unused_pairs(self) -> Iterator[Reject]:
+        """What was prepared and is not used."""
+        return chain.from_iterable(one.rejects() for one in self.unused)
 
     @property
     def highest_token(self) -> tuple[int, str]:
@@ -123,9 +146,8 @@ class DataSets:
             add_counts(lengths, source.manifest.tally.lengths)
         return lengths
 
-    def _unused_rows(self) -> int:
-        """Of a row that gave pairs, all have one prompt: they are used together or not at all."""
-        return self.leaked.store.rows_of(self.leaked.rows)
+    def _tallies(self) -> list[Tally]:
+        return [source.manifest.tally for source in self.sources]
 
 
 def length_to_keep(lengths: dict[int, int], share: float = KEPT_SHARE) -> int:

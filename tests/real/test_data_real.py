@@ -59,8 +59,9 @@ def test_real_files_are_read_whole(name: str, tmp_path: Path) -> None:
     form, count, bad = FILES[name]
     sets = prepared(name, "tokenizers/qwen2.5", tmp_path, 0.05, max_length=10**6)
     assert f"format {form} (" in sets.notes[0]
-    assert (sets.rows_read, sets.rejected, sets.dropped) == (count, bad, 0)
-    assert len(sets.train) + len(sets.held_out) == count - bad
+    assert (sets.rows_read, sets.rejected) == (count, bad)
+    assert len(sets.train) + len(sets.held_out) == count - bad - sets.dropped
+    assert set(sets.left_out.counts) <= {"duplicate"}
     assert len(sets.held_out)
     assert not {*sets.train.column("prompt").tolist()} & {*sets.held_out.column("prompt").tolist()}
     assert [pair.id for pair in rows_of(name).pairs] == [pair.id for pair in sets.train.store]

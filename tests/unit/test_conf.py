@@ -91,6 +91,27 @@ def test_dimensions_have_names_of_their_own() -> None:
         assert composed("data=helpsteer2", given).data.objective.weights["helpfulness"] == 0.3
 
 
+def test_sources_are_typed_and_each_can_be_changed_by_its_number() -> None:
+    sources = "data.sources=[{path: a.jsonl, weight: 0.5}, {path: owner/set, split: train, name: x, count: 9}]"
+    first, second = composed(sources).data.sources
+    assert (first.path, first.weight, first.name, first.count) == ("a.jsonl", 0.5, None, None)
+    assert (second.path, second.split, second.name, second.count) == ("owner/set", "train", "x", 9)
+    assert composed("data=mix", "data.sources.0.weight=2").data.sources[0].weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.sources=[{path: a, wait: 1}]"], "Key 'wait' not in 'SourceConfig'"),
+        (["data=mix", "data.sources.0.wait=1"], "Did you mean data.sources.0.weight?"),
+        (["data=mix", "data.sources.7.weight=1"], "data.sources has 2 entries"),
+    ],
+)
+def test_a_slip_within_a_source_is_named(overrides: list[str], said: str) -> None:
+    (problem,) = problems(*overrides)
+    assert said in problem
+
+
 def test_a_named_zero_stage_stays() -> None:
     assert composed("zero=zero2").zero.stage == 2
     assert composed("zero=off", world_size=2).zero.stage == 0
@@ -193,6 +214,22 @@ def test_what_a_chat_template_takes_has_names_of_its_own() -> None:
         (["data.preference=best"], "data.preference=best: must be one of better, safer"),
         (["data.ranked_pairs=some"], "all, best_worst, best_rest"),
         (["data.plain_text=chat"], "user_turn, raw"),
+        (["data=demo", "data.sources=[{path: x}]"], "data=files takes sources"),
+        (["data.path=x", "data.sources=[{path: y}]"], "add the path to the sources"),
+        (["data.sources=[{path: x}, {name: y}]"], "data.sources[1].path is not set"),
+        (["data.sources=[{path: x, weight: 0}]"], "data.sources[0].weight=0.0: must be greater than 0"),
+        (["data.sources=[{path: x, weight: 2, count: 7}]"], "choose one"),
+        (["data.sources=[{path: x, name: a}, {path: y, name: a}]"], "a name of its own"),
+        (["data.sources=[{path: x}]", "data.eval_split=test"], "set data.eval_path too"),
+        (["data.sources=[{path: x}]", "data.revision=v1"], "set it on one of data.sources"),
+        (["data.sources=[{path: x.jsonl, subset: s}]"], "files on this machine"),
+        (["data.path=x.jsonl", "data.data_dir=d"], "files on this machine"),
+        (["data.path=x.jsonl", "data.streaming=true"], "data.streaming"),
+        (["data.path=x.jsonl", "data.eval_split=test"], "data.eval_split=test has no effect on x.jsonl"),
+        (["data.path=some/*", "data.split=test"], "data.split=test has no effect"),
+        (["data.sources=[{path: x.csv, split: test}]"], "data.sources[0].split=test has no effect"),
+        (["data.path=x.jsonl", "data.decontaminate_drop=0.5"], "without data.decontaminate"),
+        (["data=demo", "data.decontaminate=[q.txt]"], "set data.path"),
         (["model.revision=main"], "model.revision"),
         (["reference=none"], "reference=auto"),
         (["loss=sft", "reference=sharded"], "reference=auto"),

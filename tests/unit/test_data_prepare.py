@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_tokenizers import CHATML, tiny_tokenizer
+from data_prepared import prepared, tools, write
 
 from dpo.config.schema import DataConfig
 from dpo.data.groups import group_pairs
 from dpo.data.pair import Reject
-from dpo.data.prepare import data_recipes, prepare
+from dpo.data.prepare import data_recipes
+from dpo.data.read.origin import Origin
 from dpo.data.rejects import Lost, check_rejects, write_rejects
 from dpo.data.sets import DataSets
-from dpo.data.store.obtain import Place
-from dpo.data.store.recipe import Tools
-from dpo.data.text.limits import TokenLimits
-from dpo.data.text.template import choose_template
 from dpo.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -24,27 +21,6 @@ pytestmark = pytest.mark.unit
 
 def rows(count: int, name: str = "q", **change: Any) -> list[dict[str, Any]]:
     return [{"prompt": f"{name}{n}", "chosen": "yes" + "!" * n, "rejected": "no", **change} for n in range(count)]
-
-
-def write(path: Path, values: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(value) + "\n" for value in values))
-    return str(path)
-
-
-def tools(**limits: Any) -> Tools:
-    tokenizer = tiny_tokenizer(template=CHATML)
-    return Tools(
-        tokenizer=tokenizer,
-        template=choose_template(tokenizer, "auto"),
-        limits=TokenLimits(**{"max_length": 999, **limits}),
-    )
-
-
-def prepared(config: DataConfig, fraction: float, cache: Path, **limits: Any) -> DataSets:
-    """Every row must be accounted for, whatever the test is about."""
-    sets = prepare(config, fraction, tools(**limits), Place(cache=cache))
-    assert sets.rows_read == sets.accepted + sets.rejected + sets.dropped
-    return sets
 
 
 def test_it_splits_and_notes(tmp_path: Path) -> None:
@@ -97,10 +73,10 @@ def test_an_eval_file_takes_its_prompts_from_training(tmp_path: Path) -> None:
     config = DataConfig(path=write(tmp_path / "a.jsonl", rows(10)), eval_path=write(tmp_path / "e.jsonl", rows(3)))
     sets = prepared(config, 0.5, tmp_path)
     assert (len(sets.train), len(sets.held_out), sets.rows_read) == (7, 3, 13)
-    assert [reject.source for reject in sets.leaks()] == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3"]
+    assert [reject.source for reject in sets.unused_pairs()] == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3"]
     assert (sets.accepted, sets.dropped) == (10, 3)
     assert sets.left_out.counts == {"prompt is held out too": 3}
-    assert "3 training pairs left out" in sets.notes[-1]
+    assert "3 prompt is held out too" in sets.notes[-1]
 
 
 def test_a_missing_eval_file_names_its_own_setting(tmp_path: Path) -> None:
@@ -112,9 +88,9 @@ def test_a_missing_eval_file_names_its_own_setting(tmp_path: Path) -> None:
 def test_eval_split_alone_belongs_to_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
 
-    def load(path: str, split: str, revision: str | None, settings: tuple[str, str]) -> list[dict[str, Any]]:
-        seen.append((path, split, revision, settings[1]))
-        return rows(4, name=split)
+    def load(origin: Origin) -> list[dict[str, Any]]:
+        seen.append((origin.path, origin.split, origin.revision, origin.split_setting))
+        return rows(4, name=origin.split)
 
     monkeypatch.setattr("dpo.data.read.hub.load", load)
     monkeypatch.setattr("dpo.data.read.hub.commit", lambda path, revision: "0123abc")

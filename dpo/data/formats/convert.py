@@ -17,7 +17,8 @@ from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import choose_format
 from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
 from dpo.data.pair import Dropped, Pair, Reject
-from dpo.data.read.files import Origin, Row, read_rows
+from dpo.data.read.files import read_rows
+from dpo.data.read.origin import Origin, Row
 from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
@@ -99,7 +100,7 @@ def choose_converter(
         raise DataError(
             f"no row of {origin.path} can be read; the first, {first.source}: {first.reason}: {first.detail}"
         )
-    converter = converter_for(readable, settings, origin.path)
+    converter = converter_for(readable, settings, origin.path, origin.name)
     return converter, joined(chain(looked, rows), converter.format)
 
 

@@ -4,30 +4,52 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dpo.data.read.origin import Origin
 from dpo.errors import DataError
 
 CHECK_SECONDS = 5.0  # for the one cheap request that tells whether the hub answers at all
 
 
-def load(path: str, split: str, revision: str | None, settings: tuple[str, str]) -> Iterable[dict[str, Any]]:
-    """The rows of one split of a hub data set.
+def load(origin: Origin) -> Iterator[dict[str, Any]]:
+    """The rows of one split of a hub data set, fetched whole first or, with `streaming`, read over the network.
 
-    `settings`: the names of the settings that hold `path` and `split`, for the messages. Raises DataError within
-    seconds when the data set cannot be fetched and no earlier run left it in the local cache.
+    Raises:
+        DataError: within seconds when the data set cannot be fetched and no earlier run left it in the local cache;
+            between two rows when the connection breaks.
     """
     import datasets  # seconds to import, and only for hub data
 
-    problem = _unreachable(path, revision)
+    problem = _unreachable(origin.path, origin.revision)
+    if problem and origin.streaming:
+        raise DataError(_message(origin.path, problem, origin.setting))
+    chosen: dict[str, Any] = {"name": origin.subset, "data_dir": origin.data_dir, "streaming": origin.streaming or None}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
     try:
         with _offline(problem is not None):
-            rows: Iterable[dict[str, Any]] = datasets.load_dataset(path, split=split, revision=revision)
-            return rows
+            rows = datasets.load_dataset(origin.path, split=origin.split, revision=origin.revision, **chosen)
     except Exception as error:  # the library raises every kind: network, parser, unknown split, access
-        if isinstance(error, ValueError) and "split" in str(error).lower():
-            raise DataError(
-                f"the data set {path} has no split {split!r}: {_one_line(error)}; set {settings[1]}"
-            ) from error
-        raise DataError(_message(path, problem or _one_line(error), settings[0])) from error
+        raise DataError(_refusal(origin, problem, error)) from error
+    return _each(rows, origin)
+
+
+def _each(rows: Iterable[dict[str, Any]], origin: Origin) -> Iterator[dict[str, Any]]:
+    try:
+        yield from rows
+    except Exception as error:  # as above: what is streamed is fetched and parsed here
+        raise DataError(
+            f"the data set {origin.path!r} broke off while it was read: {_one_line(error)}; start again, or fetch it "
+            "first with data.streaming=false"
+        ) from error
+
+
+def _refusal(origin: Origin, problem: str | None, error: Exception) -> str:
+    """What is said when the library does not give the data set."""
+    if isinstance(error, ValueError) and "split" in str(error).lower():
+        said = f"the data set {origin.path} has no split {origin.split!r}: {_one_line(error)}"
+        return f"{said}; set {origin.split_setting}"
+    if isinstance(error, ValueError) and "config" in str(error).lower():
+        return f"the data set {origin.path}: {_one_line(error)}; set {origin.setting.rpartition('.')[0]}.subset"
+    return _message(origin.path, problem or _one_line(error), origin.setting)
 
 
 def commit(path: str, revision: str | None) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dpo.data.decontaminate.benchmark import Overlap
 from dpo.data.keys import BYTES, prompt_key, response_keys
 from dpo.data.pair import TokenizedPair
 from dpo.data.text.limits import whole_lengths
@@ -24,6 +25,7 @@ class Record:
     pair: TokenizedPair
     row: int = 0  # number of its row within the source, from 0; one row may give several pairs
     prompt: int = 0  # `Pair.prompt_hash` as a number
+    overlap: Overlap | None = None  # of its prompt with a benchmark
 
     @property
     def response_keys(self) -> list[bytes]:
@@ -50,6 +52,8 @@ FIXED: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "whole_prompt": ("int32", lambda r: whole_lengths(r.pair)[0]),
     "whole_chosen": ("int32", lambda r: whole_lengths(r.pair)[1]),
     "whole_rejected": ("int32", lambda r: whole_lengths(r.pair)[2]),
+    "overlap_share": ("float32", lambda r: r.overlap.share if r.overlap else 0.0),
+    "overlap_item": ("int32", lambda r: r.overlap.item if r.overlap else -1),
 }
 KEYS = "response_keys"  # [n, 2] of chosen and rejected, see dpo/data/keys.py
 KEY_TYPE = f"S{BYTES}"

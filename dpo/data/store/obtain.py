@@ -164,4 +164,4 @@ def _label(source: dict[str, Any]) -> Any:
     """What a source is called, whatever it holds."""
     if "files" in source:
         return [name for name, _ in source["files"]]
-    return source.get("hub"), source.get("split"), source.get("code")
+    return [source.get(key) for key in ("hub", "split", "subset", "data_dir", "code")]

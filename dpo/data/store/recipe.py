@@ -4,7 +4,7 @@ Its digest names the folder of the prepared pairs."""
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,35 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from dpo.config.schema import DataConfig
+from dpo.data.decontaminate.benchmark import Benchmark
 from dpo.data.formats.convert import choose_converter, require_used
 from dpo.data.formats.settings import format_settings
 from dpo.data.pair import Pair
 from dpo.data.read import hub
-from dpo.data.read.files import Origin, is_local, local_files, read_rows
+from dpo.data.read.files import read_rows
+from dpo.data.read.listing import input_files, is_local
+from dpo.data.read.origin import Origin
 from dpo.data.store.work import Item, Work
 from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import ChatTemplate
 from dpo.digests import FileDigests
 
 # Raise it when the same rows and settings would give other pairs or columns: what is kept is then prepared anew.
-DATA_VERSION = 1
+DATA_VERSION = 2
 
 # Settings of data= without a say in the content of one source, or with a place of their own in `made_from`.
 WITHOUT_EFFECT = (
     "path",
+    "sources",
+    "format",
     "split",
     "revision",
+    "subset",
+    "data_dir",
+    "streaming",
+    "duplicates",
+    "decontaminate",
+    "decontaminate_drop",
     "eval_path",
     "eval_split",
     "demo",
@@ -71,6 +82,7 @@ class Recipe:
     config: DataConfig
     tools: Tools
     alone: bool = False  # the only source that is trained on: every setting must have an effect on it
+    benchmark: Benchmark | None = None  # that every prompt is held against
     _made_from: dict[str, Any] = field(init=False, default_factory=dict)
 
     def digest(self, cache: Path) -> str:
@@ -90,6 +102,7 @@ class Recipe:
             "limits": asdict(self.tools.limits),
             "template": asdict(self.tools.template),
             "tokenizer": self.tools.tokenizer_digest,
+            "benchmark": self.benchmark and self.benchmark.digest(),
             "versions": {
                 "data": DATA_VERSION,
                 "transformers": transformers.__version__,
@@ -101,11 +114,16 @@ class Recipe:
         """What to do with the rows, and they. Raises DataError: nothing there, or a format that is not known, or that
         a setting does not suit."""
         work = Work(
-            converter=None, tokenizer=self.tools.tokenizer, template=self.tools.template, limits=self.tools.limits
+            converter=None,
+            tokenizer=self.tools.tokenizer,
+            template=self.tools.template,
+            limits=self.tools.limits,
+            benchmark=self.benchmark,
         )
         if self.origin is None:
             return work, iter(self.pairs)
-        work.converter, rows = choose_converter(read_rows(self.origin), self.origin, format_settings(self.config))
+        settings = replace(format_settings(self.config), format=self.origin.format)
+        work.converter, rows = choose_converter(read_rows(self.origin), self.origin, settings)
         if self.alone:  # told at once; where there are several it shows when all are prepared
             require_used([(work.converter.format.name, work.converter.unused)])
         return work, rows
@@ -116,10 +134,12 @@ class Recipe:
             return {"code": self.label, "pairs": hashlib.sha256(ids.encode()).hexdigest()}
         if not is_local(self.origin.path):
             commit = hub.commit(self.origin.path, self.origin.revision)
-            return {"hub": self.origin.path, "split": self.origin.split, "commit": commit}
-        files = local_files(self.origin)
-        digests = FileDigests(cache, "data").of(files)
-        return {"files": [[file.name, digest] for file, digest in zip(files, digests, strict=True)]}
+            part = {"split": self.origin.split, "subset": self.origin.subset, "data_dir": self.origin.data_dir}
+            return {"hub": self.origin.path, **part, "commit": commit, "format": self.origin.format}
+        files = input_files(self.origin)
+        digests = FileDigests(cache, "data").of([file.path for file in files])
+        named = [[file.label, digest] for file, digest in zip(files, digests, strict=True)]
+        return {"files": named, "format": self.origin.format}
 
 
 def differences(now: dict[str, Any], before: dict[str, Any]) -> Iterator[str]:

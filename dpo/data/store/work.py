@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from dpo.data.decontaminate.benchmark import Benchmark, prompt_texts
 from dpo.data.formats.convert import Converter
 from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
-from dpo.data.read.files import Row
+from dpo.data.read.origin import Row
 from dpo.data.rejects import Lost, add_counts
 from dpo.data.store.columns import Record, batch_of
 from dpo.data.store.manifest import Tally
@@ -72,10 +73,11 @@ class Work:
     tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
     limits: TokenLimits
+    benchmark: Benchmark | None = None  # that every prompt is held against
 
     def do(self, chunk: Chunk) -> Done:
         """Raises what converting or tokenizing raised, with the row in which it did as a note."""
-        ledger = _Ledger(tally=Tally(rows_read=len(chunk.items)))
+        ledger = _Ledger(tally=Tally(rows_read=len(chunk.items)), benchmark=self.benchmark)
         numbers: list[int] = []
         pairs: list[Pair] = []
         for number, item in enumerate(chunk.items, start=chunk.first):
@@ -117,6 +119,7 @@ class _Ledger:
     """The pairs of a chunk as they are kept or lost."""
 
     tally: Tally
+    benchmark: Benchmark | None = None
     records: list[Record] = field(default_factory=list)
     lost: list[tuple[int, Reject]] = field(default_factory=list)
     fates: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # row -> of its pairs
@@ -141,7 +144,8 @@ class _Ledger:
         if isinstance(result, Overlong):
             self._lose(row, result.reject, self.tally.too_long, sound=True)
         else:
-            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16)))
+            overlap = self.benchmark.overlap(prompt_texts(pair.prompt)) if self.benchmark else None
+            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16), overlap=overlap))
 
     def _keep(self, record: Record) -> None:
         pair, tally = record.pair, self.tally

@@ -26,8 +26,8 @@ from data_templates import (
 )
 from data_tokenizers import CHATML, tiny_tokenizer
 
+from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.group import group_pairs
 from dpo.data.pair import Message, Pair, Reject, TokenizedPair
 from dpo.data.text.template import ChatTemplate
 from dpo.data.text.tokenize import tokenize_pairs
@@ -53,7 +53,15 @@ def test_tool_turns_inside_an_answer_are_context() -> None:
 def test_what_is_scored_reaches_the_batch(layout: str) -> None:
     tokenizer = tiny_tokenizer()
     found = ids_under(CHATML_TOOLS, many([user("1+2?")], AGENT), tokenizer)
-    batch = collate(group_pairs([found]), layout)
+    group = PromptGroup(
+        prompt_ids=found.prompt_ids,
+        responses=[found.chosen_ids, found.rejected_ids],
+        contexts=[found.chosen_context, found.rejected_context],
+        pairs=[(0, 1)],
+        pair_ids=["x"],
+        sources=["a:1"],
+    )
+    batch = collate([group], layout)
     texts = [tokenizer.decode(batch.targets[batch.response == number]) for number in (0, 1)]
     assert texts == ["".join(scored(found, tokenizer)), "no<|im_end|>"]
     assert batch.tokens.tolist() == [len(batch.targets) - len(found.rejected_ids), len(found.rejected_ids)]

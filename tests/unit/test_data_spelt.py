@@ -6,7 +6,7 @@ from data_tokenizers import CHATML, blank_tokenizer, tiny_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 from dpo.data.pair import Message, Pair, Reject
 from dpo.data.text.spelt import Spelling
 from dpo.data.text.template import ChatTemplate, choose_template

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 from dpo.data.pair import Message
 from dpo.data.text.pieces import Encoder
 from dpo.data.text.shown import require_shown, require_tools

@@ -1,6 +1,6 @@
 """Rows that bring token ids: nothing is rendered or tokenized, and nothing is added, neither BOS nor EOS."""
 
-from dpo.data.formats.messages import WRONG_TYPE, RowProblem
+from dpo.data.formats.values import WRONG_TYPE, RowProblem
 from dpo.data.pair import Message, Pair, TokenizedPair
 
 

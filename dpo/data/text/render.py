@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 from dpo.data.pair import Message, Pair
 from dpo.data.text.conversation import KEPT, Conversation
 from dpo.data.text.pieces import Encoder, Piece

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 from dpo.data.pair import Message
 
 EMPTY_THOUGHT = re.compile(r"<think>\s*</think>")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 
 # Two of Unicode's noncharacters, which no text should hold: they are kept for use inside a program.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"

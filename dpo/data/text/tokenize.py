@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from dpo.data.formats.messages import RowProblem
+from dpo.data.formats.values import RowProblem
 from dpo.data.pair import Pair, Reject, Spans, TokenizedPair
 from dpo.data.text.given import given_pair, is_given
 from dpo.data.text.limits import TokenLimits, reject

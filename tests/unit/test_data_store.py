@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo.config.schema import DataConfig
-from dpo.data.pair import Pair, Reject, TokenizedPair
+from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
 from dpo.data.prepare import data_recipes, obtain_all
 from dpo.data.read.files import Row
 from dpo.data.store import obtain, pool, recipe, work, write
@@ -139,6 +139,8 @@ class Letters:
 
     def pairs(self, row: Row) -> list[Pair] | Reject:
         letters = row.values["pairs"]
+        if letters == "?":
+            return Dropped(source=row.source, reason="no preference", detail="as asked")
         if not letters:
             return Reject(source=row.source, reason="no pair", detail="as asked")
         return [_of_letter(letter, row.source, i) for i, letter in enumerate(letters)]
@@ -172,21 +174,21 @@ def letter_rows(texts: list[str]) -> list[Row | Reject]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.one_of(st.just("!"), st.text("kls", max_size=3)), max_size=12))
+@given(st.lists(st.one_of(st.sampled_from("!?"), st.text("kls", max_size=3)), max_size=12))
 def test_every_row_has_one_fate_and_every_lost_pair_a_line(texts: list[str]) -> None:
     done = some_work().do(Chunk(first=7, items=letter_rows(texts)))
     tally = done.tally
-    fates = ["accepted" if "k" in t else "dropped" if t and set(t) == {"l"} else "rejected" for t in texts]
+    fates = ["accepted" if "k" in t else "dropped" if t == "?" or set(t) == {"l"} else "rejected" for t in texts]
     assert (tally.accepted, tally.rejected, tally.dropped) == tuple(
         fates.count(fate) for fate in ("accepted", "rejected", "dropped")
     )
     assert tally.rows_read == tally.accepted + tally.rejected + tally.dropped == len(texts)
     letters = "".join(texts)
     assert tally.pairs == letters.count("k") == (done.batch.num_rows if done.batch else 0)
-    assert len(tally.left_out) == letters.count("l")
+    assert (len(tally.too_long), len(tally.left_out)) == (letters.count("l"), letters.count("?"))
     assert len(tally.rejects) == letters.count("s") + letters.count("!") + texts.count("")
     assert [int(reject.source[2:]) for reject in done.lost] == sorted(int(reject.source[2:]) for reject in done.lost)
-    assert len(done.lost) == len(tally.left_out) + len(tally.rejects)
+    assert len(done.lost) == sum(len(lost) for lost in tally.all_lost)
     rows = [i + 7 for i, text in enumerate(texts) for letter in text if letter == "k"]
     assert (done.batch.column("row").to_pylist() if done.batch else []) == rows
 
@@ -422,7 +424,7 @@ def pool_chunks(texts: list[str]) -> list[Chunk]:
 
 def test_a_pool_gives_what_one_process_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "CHUNK_ROWS", 3)
-    texts = ["k", "kl", "", "!", "s", "kk", "l"] * 12
+    texts = ["k", "kl", "", "!", "s", "kk", "l", "?"] * 12
     alone = list(pool.through_pool(pool_chunks(texts), some_work(), 1))
     shared = list(pool.through_pool(pool_chunks(texts), some_work(), 2))
     assert len(alone) > pool.ALONE

@@ -1,6 +1,7 @@
 """The trained policy as a Hugging Face folder: weights gathered tensor by tensor, tokenizer, generation config."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,20 @@ from dpo.distributed.world import World
 from dpo.errors import CheckpointError
 from dpo.model.adapter import LEARNING, lora_layers
 
+CARD = "README.md"
 
-def export(
-    causal_lm: PreTrainedModel, adapted: Any | None, tokenizer: PreTrainedTokenizerBase, folder: Path, world: World
-) -> None:
+
+@dataclass(kw_only=True, slots=True)
+class Trained:
+    """What is exported."""
+
+    causal_lm: PreTrainedModel
+    adapted: Any | None  # the same with its adapter, as peft sees it
+    tokenizer: PreTrainedTokenizerBase
+    card: str  # the model card, Markdown
+
+
+def export(trained: Trained, folder: Path, world: World) -> None:
     """Write `folder`, whole or not at all; with an adapter the merged model, and the adapter alone in `adapter/`.
     A collective; only the main worker holds the gathered weights and writes.
 
@@ -28,7 +39,7 @@ def export(
     """
     temporary = folder.with_name(f".{folder.name}-writing")
     try:
-        _write(causal_lm, adapted, tokenizer, temporary, world)
+        _write(trained, temporary, world)
         if world.is_main:
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
@@ -40,21 +51,21 @@ def export(
     world.barrier()
 
 
-def _write(
-    causal_lm: PreTrainedModel, adapted: Any | None, tokenizer: PreTrainedTokenizerBase, temporary: Path, world: World
-) -> None:
-    merged = _gather(causal_lm, world, merge=True)
+def _write(trained: Trained, temporary: Path, world: World) -> None:
+    merged = _gather(trained.causal_lm, world, merge=True)
     if world.is_main:
         shutil.rmtree(temporary, ignore_errors=True)
-        _set_generation(causal_lm, tokenizer)
-        causal_lm.save_pretrained(temporary, state_dict=merged)
-        tokenizer.save_pretrained(temporary)
-    if adapted is not None:
-        weights = _gather(causal_lm, world, merge=False)
+        _set_generation(trained.causal_lm, trained.tokenizer)
+        trained.causal_lm.save_pretrained(temporary, state_dict=merged)
+        trained.tokenizer.save_pretrained(temporary)
+        (temporary / CARD).write_text(trained.card, encoding="utf-8")
+    if trained.adapted is not None:
+        weights = _gather(trained.causal_lm, world, merge=False)
         if world.is_main:
             named = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
-            own = get_peft_model_state_dict(adapted, named)
-            adapted.save_pretrained(temporary / "adapter", state_dict=own, selected_adapters=[LEARNING])
+            own = get_peft_model_state_dict(trained.adapted, named)
+            trained.adapted.save_pretrained(temporary / "adapter", state_dict=own, selected_adapters=[LEARNING])
+            (temporary / "adapter" / CARD).write_text(trained.card, encoding="utf-8")  # peft's is an empty form
 
 
 def _gather(causal_lm: PreTrainedModel, world: World, *, merge: bool) -> dict[str, Tensor]:

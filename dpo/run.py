@@ -30,9 +30,10 @@ from dpo.distributed.world import World
 from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
-from dpo.export import export
+from dpo.export import Trained, export
 from dpo.loss import Loss
 from dpo.model.source import ModelSource
+from dpo.model_card import model_card
 from dpo.preempt import Stopped, StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
@@ -255,7 +256,10 @@ class Run:
     def _end(self, trainer: Trainer, policy: Policy) -> None:
         """Export the model, close the records, show what came of it."""
         self.world.watchdog.moved("the end", limited=False)
-        export(policy.scorer.causal_lm, policy.adapted, self.text.tokenizer, self.folder.final, self.world)
+        card = model_card(self.config, read_metrics(self.folder.metrics)) if self.world.is_main else ""
+        causal_lm, tokenizer = policy.scorer.causal_lm, self.text.tokenizer
+        trained = Trained(causal_lm=causal_lm, adapted=policy.adapted, tokenizer=tokenizer, card=card)
+        export(trained, self.folder.final, self.world)
         self._close(trainer, "trained and exported")
         self._show(trainer.done.step)
 

@@ -65,7 +65,9 @@ def _ratios(axes: Axes, found: list[dict[str, Any]], key: str, title: str) -> No
     axes.axvline(1, color=INK, linewidth=1, linestyle=":")
     axes.set_xlim(0, 1.18 * max(*values, 1.0))
     for i, value in enumerate(values):
-        axes.text(value, i, f" {value:.2f}x", va="center", fontsize=9, color=INK)
+        style: dict[str, Any] = {"va": "center", "fontsize": 9, "color": INK}
+        over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.annotate(f"{value:.2f}x", (value, i), (4, 0), textcoords="offset points", bbox=over_the_line, **style)
     _plain(axes, title)
 
 
@@ -75,6 +77,9 @@ def _causes(axes: Axes, found: list[dict[str, Any]]) -> None:
     for i, result in enumerate(found):
         at = 1.0
         counted = [cause for cause in result.get("causes", []) if cause["counts"]]
+        if not counted:
+            axes.text(1.02, i, "not measured", va="center", fontsize=8, color="#777777")
+            continue
         for cause in sorted(counted, key=lambda cause: cause["factor"] < 1):  # the order is kept otherwise
             _factor(axes, i, at, cause, labelled)
             at *= cause["factor"]

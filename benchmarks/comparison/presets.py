@@ -49,7 +49,7 @@ def _cases(shape: str, **pairs: int) -> list[Case]:
 
 
 PRESETS = {
-    # 2 cores, up to an hour. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
+    # 2 cores, half an hour to an hour. No warm-up: nothing is compiled, and an epoch takes as long as a warm-up would.
     "cpu": Preset(
         cases=[
             *_cases("small-head", real=12, hh=8, ultrafeedback=8, four=12, agentic2k=4),

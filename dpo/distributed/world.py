@@ -18,7 +18,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from dpo.config.schema import OptimConfig, ZeroConfig
-from dpo.distributed import launcher, sizes
+from dpo.distributed import extensions, launcher, sizes
 from dpo.distributed.loss_scale import FIRST, LEAST, WINDOW
 from dpo.distributed.rendezvous import join_restartable
 from dpo.distributed.sequence import SequenceGroup
@@ -179,6 +179,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
             launcher.require_compiler()
         if zero.nvme_path:
             launcher.require_async_io()
+        extensions.build_alone()
         launcher.complete_rendezvous()
         own = _own_settings(zero, hidden_size, on_cpu)
         plugins = {

@@ -87,8 +87,11 @@ class Soak:
                 continue
 
     def _await_starting(self, process: subprocess.Popen[str]) -> None:
-        """Imports, lock, data, reference, restoring a checkpoint."""
-        time.sleep(self.chance.uniform(0.0, self.start_seconds))
+        """Imports, lock, data, reference, restoring a checkpoint; not longer than until it trains."""
+        end = time.monotonic() + self.chance.uniform(0.0, self.start_seconds)
+        before = self._logged()
+        while time.monotonic() < end and process.poll() is None and self._logged() <= before:
+            time.sleep(0.02)
 
     def _await_training(self, process: subprocess.Popen[str]) -> None:
         wanted = self._saved() + self.chance.randint(1, 3)

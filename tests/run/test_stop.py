@@ -54,7 +54,7 @@ def assert_stopped(status: dict[str, Any], how: str, step: int | None) -> None:
     assert status["state"] == "stopped", how
     asked = how.split(":")[1]
     if asked == "deadline":
-        assert status["why"] == "reached checkpoint.deadline=3s"
+        assert status["why"].endswith("reached checkpoint.deadline=3s")  # of two workers' clocks either may be first
         assert status["step"] <= 3, "on a slow machine it comes earlier"
         return
     assert ("STOP" if asked == "file" else asked) in status["why"]
@@ -95,6 +95,7 @@ def test_one_process_stopped_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # 13 launches
 @pytest.mark.parametrize("zero", ["zero3", "zero2", "off"])
 def test_one_of_two_workers_is_asked_everywhere(zero: str, tmp_path: Path) -> None:
     """They agree: both leave, whichever of them heard it."""

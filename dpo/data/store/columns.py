@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dpo.data.findings.features import DTYPES, Features
 from dpo.data.keys import BYTES, prompt_key, response_keys
 from dpo.data.pair import TokenizedPair
 
@@ -24,6 +26,7 @@ class Record:
     row: int = 0  # number of its row within the source, from 0; one row may give several pairs
     prompt: int = 0  # `Pair.prompt_hash` as a number
     whole: tuple[int, int, int] = (0, 0, 0)  # tokens of `PARTS` before anything was cut
+    features: Features | None = None  # of its text
 
     @property
     def response_keys(self) -> list[bytes]:
@@ -51,6 +54,7 @@ FIXED: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "whole_chosen": ("int32", lambda r: r.whole[1]),
     "whole_rejected": ("int32", lambda r: r.whole[2]),
 }
+FIXED |= {name: (dtype, attrgetter(f"features.{name}")) for name, dtype in DTYPES.items()}
 KEYS = "response_keys"  # [n, 2] of chosen and rejected, see dpo/data/keys.py
 KEY_TYPE = f"S{BYTES}"
 

@@ -23,7 +23,7 @@ from dpo.data.text.tokenize import TokenLimits
 from dpo.digests import FileDigests
 
 # Raise it when the same rows and settings would give other pairs or columns: what is kept is then prepared anew.
-DATA_VERSION = 1
+DATA_VERSION = 2
 
 # Settings of data= without a say in the content of one source, or with a place of their own in `made_from`.
 WITHOUT_EFFECT = (

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from dpo.data.findings.features import features
 from dpo.data.formats.convert import Converter
 from dpo.data.pair import Pair, Reject, TokenizedPair
 from dpo.data.read.files import Row
@@ -140,7 +141,8 @@ class _Ledger:
         else:
             assert isinstance(whole, TokenizedPair)
             tokens = (len(whole.prompt_ids), len(whole.chosen_ids), len(whole.rejected_ids))
-            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16), whole=tokens))
+            prompt = int(pair.prompt_hash, 16)
+            self._keep(Record(pair=result, row=row, prompt=prompt, whole=tokens, features=features(pair)))
 
     def _keep(self, record: Record) -> None:
         pair, tally = record.pair, self.tally

@@ -208,6 +208,8 @@ def test_a_missing_answer_has_zeros() -> None:
     found = asdict(features(alone))
     assert {value for name, value in found.items() if name.startswith("rejected_")} == {0}
     assert found["chosen_words"] == 3 and not found["formatting_only"]
+    alone.chosen = [{"role": "assistant", "content": "!"}]
+    assert not features(alone).formatting_only
 
 
 def test_a_turn_that_only_calls_tools_is_not_empty() -> None:

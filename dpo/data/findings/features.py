@@ -15,12 +15,12 @@ MOST = 2**16 - 1
 
 
 def _column(dtype: str) -> Any:
-    return field(metadata={"dtype": dtype})
+    return field(default=0, metadata={"dtype": dtype})
 
 
 @dataclass(kw_only=True, slots=True)
 class Features:
-    """Of one pair. A missing answer (unpaired rows) has zeros.
+    """Of one pair. Zeros stand for what is not there: a missing answer (unpaired rows), or no text at all.
 
     Keys are hashes of words: equal keys mean the same text but for formatting.
     """
@@ -70,9 +70,9 @@ def features(pair: Pair) -> Features:
         prompt_language=language,
         common_words=shared / different if different else 0.0,
         common_start=_common_start(chosen.said, rejected.said),
-        formatting_only=_formatting_only(chosen, rejected),
-        **chosen.columns("chosen"),
-        **rejected.columns("rejected"),
+        formatting_only=bool(pair.chosen and pair.rejected) and _formatting_only(chosen, rejected),
+        **(chosen.columns("chosen") if pair.chosen else {}),
+        **(rejected.columns("rejected") if pair.rejected else {}),
     )
 
 
@@ -86,18 +86,13 @@ class _Answer:
         )
         self.words = words_of(f"{self.said} {extra}" if extra else self.said)
         self.distinct = set(self.words)
-        self.there = bool(turns)
         lower = self.said.lower()
         self.stems = sum(stem in lower for stem in stems_wanted)
 
     def columns(self, side: str) -> dict[str, Any]:
-        values = self._columns() if self.there else dict.fromkeys(_SIDE, 0)
-        return {f"{side}_{name}": value for name, value in values.items()}
-
-    def _columns(self) -> dict[str, int]:
         words = self.words
         language = language_of(self.said, words)
-        return {
+        values = {
             "key": digest(" ".join(words)),
             "opening": digest(" ".join(words[:OPENING_WORDS]), 4) if len(words) >= OPENING_WORDS else 0,
             "words": min(len(words) if language not in UNSPACED else len(self.said) // 2, MOST),
@@ -105,9 +100,7 @@ class _Answer:
             "marks": marks_of(self.said, words),
             "language": language,
         }
-
-
-_SIDE = ("key", "opening", "words", "stems", "marks", "language")
+        return {f"{side}_{name}": value for name, value in values.items()}
 
 
 def _content(turn: Message) -> str:
@@ -122,7 +115,7 @@ def _without_thought(text: str) -> str:
 
 
 def _formatting_only(chosen: _Answer, rejected: _Answer) -> bool:
-    return chosen.there and chosen.words == rejected.words and same_but_formatting(chosen.said, rejected.said)
+    return chosen.words == rejected.words and same_but_formatting(chosen.said, rejected.said)
 
 
 def _common_start(one: str, other: str) -> float:

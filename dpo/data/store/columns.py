@@ -1,7 +1,7 @@
 """The columns of prepared pairs on disk, and a pair's way into them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -26,7 +26,7 @@ class Record:
     row: int = 0  # number of its row within the source, from 0; one row may give several pairs
     prompt: int = 0  # `Pair.prompt_hash` as a number
     whole: tuple[int, int, int] = (0, 0, 0)  # tokens of `PARTS` before anything was cut
-    features: Features | None = None  # of its text
+    features: Features = field(default_factory=Features)  # of its text
 
     @property
     def response_keys(self) -> list[bytes]:

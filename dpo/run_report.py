@@ -11,7 +11,7 @@ from dpo.config.identity import data_name
 from dpo.config.schema import RunConfig
 from dpo.data.findings.findings import findings, lines, verdict
 from dpo.data.findings.prepared import columns_of, measure_sets
-from dpo.data_report.page import render
+from dpo.data_report.page import ANSWERS, render
 from dpo.data_report.report import DataReport, write
 from dpo.data_report.shown import shown_pair
 from dpo.preempt import Stopped, StopRequest
@@ -35,9 +35,10 @@ def report_data(composed: Composed, stop: StopRequest) -> str:
     except Stopped:
         return f"stopped: {stop.reason}\n"
     page, values = write(report, render(report), Path(reports_dir(config)) / data_name(config))
-    told = [f"{line}\n" for line in lines(report.findings)]
-    question = f"Will this data teach length instead of quality? {report.verdict.answer}: {report.verdict.sentence}\n"
-    return "".join([question, *told, f"{page}\n{values}\n"])
+    words, _ = ANSWERS[report.verdict.answer]
+    others = [finding for finding in report.findings if finding.key != "length"]  # which the verdict tells already
+    told = [f"Will this data teach length instead of quality? {words} {report.verdict.sentence}", *lines(others)]
+    return "\n".join([*told, str(page), str(values), ""])
 
 
 def _make(config: RunConfig, text: Text, stop: StopRequest) -> DataReport:

@@ -32,7 +32,9 @@ td, th { padding: .2rem .6rem; border-bottom: 1px solid #d0d7de; vertical-align:
 .pair { border: 1px solid #d0d7de; border-radius: 6px; padding: .7rem 1rem; margin: 1rem 0 }
 .pair pre { white-space: pre-wrap; font: 14px/1.45 ui-monospace, monospace; margin: .2rem 0 .6rem; padding: .5rem;
   background: #f6f8fa; max-height: 24rem; overflow-y: auto; unicode-bidi: plaintext }
-mark { background: #dafbe1; color: inherit } .rejected mark { background: #ffebe9 }
+@media print { .pair pre { max-height: none } }
+mark { background: #dafbe1; color: inherit } .rejected @media print { .pair pre { max-height: none } }
+mark { background: #ffebe9 }
 """
 
 

@@ -6,7 +6,8 @@ from dpo.data_report.shown import ShownAnswer, ShownPair
 
 def pair_section(pair: ShownPair, number: int) -> Html:
     """Prompt, chosen, rejected, with the reasons above."""
-    where = " · ".join(part for part in (pair.source, pair.dataset, f"id {pair.id}") if part)
+    dataset = "" if pair.source.startswith(pair.dataset) else pair.dataset
+    where = " · ".join(part for part in (pair.source, dataset, f"id {pair.id}") if part)
     facts = [tag("li", reason) for reason in pair.reasons]
     if pair.twin:
         facts.append(tag("li", f"the other pair is {pair.twin}"))

@@ -89,6 +89,13 @@ def test_two_sources_and_lost_rows_are_one_account(tmp_path: Path) -> None:
     assert found.faults["rejected_refuses"] == 42
 
 
+def test_what_a_mixture_repeats_counts_once(tmp_path: Path) -> None:
+    sets = prepared(tmp_path, rows(20, "king"))
+    sets.train.rows = np.repeat(sets.train.rows, 3)
+    found = measure_sets(sets, lambda ids: "")
+    assert (found.pairs, found.faults["duplicate"]) == (20, 0)
+
+
 def test_nothing_held_out_is_no_trouble(tmp_path: Path) -> None:
     sets = prepared(tmp_path, rows(1, "king"))
     assert measure_sets(sets, lambda ids: "").pairs == 1

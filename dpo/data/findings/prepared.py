@@ -44,7 +44,8 @@ class Joined:
 
 
 def columns_of(sets: DataSets) -> Joined:
-    return Joined([sets.train, sets.held_out])
+    """Every pair once, also where a mixture repeats it."""
+    return Joined([PairView(store=view.store, rows=np.unique(view.rows)) for view in (sets.train, sets.held_out)])
 
 
 def measure_sets(sets: DataSets, decode: Decode) -> Measured:

@@ -9,6 +9,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.derive import data_cache_dir
 from dpo.config.schema import ModelConfig, RunConfig, SftLossConfig
+from dpo.data.findings.findings import Finding, findings, lines
+from dpo.data.findings.prepared import measure_sets
 from dpo.data.groups import Groups, chosen_alone, group_pairs, joined
 from dpo.data.prepare import data_recipes, obtain_all, select
 from dpo.data.rejects import check_rejects, write_rejects
@@ -41,6 +43,14 @@ class Text:
     template: ChatTemplate
     model: PretrainedConfig
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens as the model reads them."""
+        return str(self.tokenizer.decode(ids))
+
+    def plain(self, ids: list[int]) -> str:
+        """The same without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
 
 @dataclass(kw_only=True, slots=True)
 class Sides:
@@ -64,22 +74,21 @@ def build_text(config: ModelConfig, source: ModelSource) -> Text:
     return Text(tokenizer=tokenizer, template=template, model=model)
 
 
-def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | None, stop: StopRequest) -> DataSets:
+def obtain_data(config: RunConfig, text: Text, world: World | None, stop: StopRequest) -> DataSets:
     """The prepared pairs, made now where they are not there yet: by one process of each machine, while the others wait.
-    The main one writes the rejects. A collective; `world`: None without other workers.
+    A collective; `world`: None without other workers.
 
     Raises:
-        UserError: no data, bad rows that are not to be skipped, a tokenizer of another model.
+        UserError: no data.
         Stopped: on request.
     """
     limits, note = token_limits(config.data, text.model)
     recipes = data_recipes(config.data, Tools(tokenizer=text.tokenizer, template=text.template, limits=limits))
-    is_main = world is None or world.is_main
     place = Place(
         cache=Path(data_cache_dir(config)),
         processes=config.data.workers or cores(),
         prepares=launcher.local_rank() == 0,
-        shown=config.track.progress and is_main,
+        shown=config.track.progress and (world is None or world.is_main),
     )
 
     def digests() -> list[str]:
@@ -88,9 +97,22 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     wanted = world.on_main(digests, stop.alone) if world else stop.alone(digests)
     stop.alone(lambda: obtain_all(recipes, wanted, place))
     sets = stop.alone(lambda: select(recipes, wanted, place, config.eval.fraction))
+    sets.notes += [text.template.describe(), note]
+    return sets
+
+
+def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | None, stop: StopRequest) -> DataSets:
+    """Pairs that can be trained on. The main worker writes the rejects, and tells what is wrong with the data.
+
+    Raises:
+        UserError: no data, bad rows that are not to be skipped, a tokenizer of another model.
+        Stopped: on request.
+    """
+    sets = obtain_data(config, text, world, stop)
+    is_main = world is None or world.is_main
     if is_main:
         write_rejects(folder.rejects, sets.kept_rejects, sets.unused_pairs())
-    for line in [*sets.notes, text.template.describe(), note]:
+    for line in sets.notes:
         log.info("%s", line)
     for line in sets.warnings:
         log.warning("%s", line)
@@ -100,8 +122,18 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
+    if is_main:
+        _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain))))
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
+
+
+def _log_findings(found: list[Finding]) -> None:
+    """The worst first; nothing where there is nothing to say."""
+    for finding, line in zip(found, lines(found), strict=False):
+        log.log(logging.WARNING if finding.severity == "bad" else logging.INFO, "data: %s", line)
+    if found:
+        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at")
 
 
 def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:

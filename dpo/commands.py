@@ -112,6 +112,14 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _report(composed: Composed, words: list[str]) -> int:
+    stop = _listen()
+    from dpo.run_report import report_data
+
+    sys.stdout.write(report_data(composed, stop))
+    return 0
+
+
 TRAIN = """\
 Trains a causal language model by Direct Preference Optimization.
 
@@ -193,6 +201,20 @@ Shows, reads and removes the checkpoints of runs.
   checkpoint.best=<metric>|null    ls, prune: loss, rewards/accuracies or rewards/margins
 """
 
+REPORT = """\
+Looks at the data before GPU hours are spent on it: what lengths give away, contradictions, repetition, refusals,
+languages, limits, and the pairs to read. Writes one HTML page, and a JSON file with the same numbers. Reads the data
+and the tokenizer; no weights are loaded, nothing is trained.
+
+  python -m dpo report model.path=my-sft-model data.path=pairs.jsonl
+  python -m dpo report model=qwen7b data=ultrafeedback data.limit=5000
+
+  output_dir=<folder>              writes to <folder>/data_reports instead of outputs/data_reports
+
+Settings are those of train.py (python -m dpo train --help). Rows that cannot be used are counted and shown, and do not
+stop the report.
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -202,6 +224,13 @@ COMMANDS = {
             summary="read, check and tokenize the pairs and keep them, nothing else",
             usage=PREPARE,
             run=_prepare,
+            alone=True,
+        ),
+        Command(
+            name="report",
+            summary="show what is in the data and what is wrong with it",
+            usage=REPORT,
+            run=_report,
             alone=True,
         ),
         Command(

@@ -11,7 +11,7 @@ from dpo.config.checks_data import data_problems
 from dpo.config.checks_objective import objective_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
-from dpo.config.derive import CACHE, DATA_CACHE
+from dpo.config.derive import NO_RUNS
 from dpo.config.keys import keys_in_settings
 from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
@@ -229,10 +229,10 @@ def _not_yet(config: RunConfig) -> list[str]:
 
 def _names(config: RunConfig) -> list[str]:
     problems = []
-    if config.name is not None and (not FOLDER_NAME.fullmatch(config.name) or config.name in (CACHE, DATA_CACHE)):
+    if config.name is not None and (not FOLDER_NAME.fullmatch(config.name) or config.name in NO_RUNS):
         problems.append(
             f"name={config.name}: it becomes a folder of its own in output_dir={config.output_dir}, so at most 100 "
-            f"letters, digits, '.', '_' and '-', the first no '.' or '-', and not {CACHE} or {DATA_CACHE}"
+            f"letters, digits, '.', '_' and '-', the first no '.' or '-', and none of {', '.join(NO_RUNS)}"
         )
     if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
         problems.append(f"resume={config.resume}: no such folder; give auto, never, or a run's or checkpoint's folder")

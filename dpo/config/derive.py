@@ -6,7 +6,7 @@ from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.loss import LOSSES
 from dpo.optim import default_lr
 
-CACHE, DATA_CACHE = "reference_cache", "data_cache"  # in output_dir
+CACHE, DATA_CACHE, REPORTS = NO_RUNS = ("reference_cache", "data_cache", "data_reports")  # in output_dir
 # Tokens of a row of the reference pass, in rows of training. Nothing is kept for backward: by count of its tensors a
 # pass holds the activations of one layer (some 32 bytes per token and hidden unit in bf16), training those of all. With
 # checkpointing training keeps the layers' inputs and one layer, some 90 bytes at 28 layers: 4 rows would need more.
@@ -43,6 +43,11 @@ def cache_dir(config: RunConfig) -> str:
 def data_cache_dir(config: RunConfig) -> str:
     """Where prepared pairs are kept."""
     return config.data.cache_dir or str(Path(config.output_dir) / DATA_CACHE)
+
+
+def reports_dir(config: RunConfig) -> str:
+    """Where reports on data are written."""
+    return str(Path(config.output_dir) / REPORTS)
 
 
 def _reference(config: RunConfig) -> tuple[str, str]:

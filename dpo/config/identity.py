@@ -33,6 +33,11 @@ SAME_NUMBERS = (
 )
 # In a run that continues; and how it is watched: eval.*, but not what is held out.
 MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")
+OF_THE_DATA = (
+    "data.",
+    "eval.fraction",
+    *(f"model.{name}" for name in ("path", "revision", "build", "chat_template", "eos")),
+)
 LENGTH_NOTE = "; the learning rate follows the schedule of the new length from here"
 NOTES = {"optim.epochs": LENGTH_NOTE, "optim.max_steps": LENGTH_NOTE}
 
@@ -48,13 +53,26 @@ def run_name(config: RunConfig) -> str:
     different runs never share a folder and the same command finds its own again."""
     if config.name:
         return config.name
-    text = json.dumps([identity(as_dict(config)), inputs(config)], sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    digest = _digest([identity(as_dict(config)), inputs(config)])
     model = config.model.build or _label(config.model.path)
-    data = "demo" if config.data.demo else _label(short_name(config.data.path or "none"))
+    return f"{model}-{_data_label(config)}-{config.loss.name}-{digest}"
+
+
+def data_name(config: RunConfig) -> str:
+    """Made from what decides the pairs and their tokens: the data, its files' content, tokenizer and template."""
+    settings = {key: value for key, value in identity(as_dict(config)).items() if key.startswith(OF_THE_DATA)}
+    return f"{_data_label(config)}-{_digest([settings, inputs(config)])}"
+
+
+def _digest(values: Any) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _data_label(config: RunConfig) -> str:
     if config.data.sources:
-        data = f"mix-of-{len(config.data.sources)}"
-    return f"{model}-{data}-{config.loss.name}-{digest}"
+        return f"mix-of-{len(config.data.sources)}"
+    return "demo" if config.data.demo else _label(short_name(config.data.path or "none"))
 
 
 @dataclass(kw_only=True, slots=True)

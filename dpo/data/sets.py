@@ -107,7 +107,7 @@ class DataSets:
         lost, cut = joined(tally.too_long for tally in tallies), sum(tally.cut_pairs for tally in tallies)
         if not lost and not cut:
             return []
-        lengths = self._lengths()
+        lengths = self.lengths()
         total = sum(lengths.values())
         reasons = f": {lost.reasons()}" if lost else ""
         return [
@@ -130,7 +130,7 @@ class DataSets:
             return
         lost = joined([self.rejects, self.left_out])
         message = f"no training pair is left of {self.rows_read} rows ({lost.reasons() or 'none was there'})"
-        lengths = self._lengths()
+        lengths = self.lengths()
         if lengths and {PAIR_TOO_LONG, PROMPT_TOO_LONG} & lost.counts.keys():
             message += (
                 f"; data.max_length is {self.limits.max_length} tokens, and data.max_length={length_to_keep(lengths)} "
@@ -140,7 +140,8 @@ class DataSets:
                 message += f" (data.max_prompt_length is {self.limits.max_prompt_length})"
         raise DataError(f"{message}:\n{lost.show()}" if lost else message)
 
-    def _lengths(self) -> dict[int, int]:
+    def lengths(self) -> dict[int, int]:
+        """Tokens of prompt and longer answer before any limit -> pairs, kept or not."""
         lengths: dict[int, int] = {}
         for source in self.sources:
             add_counts(lengths, source.manifest.tally.lengths)

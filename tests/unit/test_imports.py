@@ -18,7 +18,7 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference"],
+    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report"],
     ["dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model", "dpo.model_card"],
     [
@@ -36,7 +36,7 @@ LAYERS = [
     ["dpo.distributed", "dpo.loss"],
     ["dpo.optim", "dpo.data.prepare", "dpo.progressed"],
     ["dpo.optim_8bit"],
-    ["dpo.demo"],
+    ["dpo.demo", "dpo.data_report"],
     ["dpo.data"],
     ["dpo.digests"],
     [
@@ -90,6 +90,7 @@ SEE_RUN_CONFIG = [
     "dpo.run_folder",
     "dpo.run_plan",
     "dpo.model_card",
+    "dpo.run_report",
     "dpo.build_data",
     "dpo.build_model",
     "dpo.build_reference",

@@ -1,7 +1,8 @@
 """The columns of prepared pairs on disk, and a pair's way into them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dpo.data.decontaminate.benchmark import Overlap
+from dpo.data.findings.features import DTYPES, Features
 from dpo.data.keys import BYTES, prompt_key, response_keys
 from dpo.data.pair import TokenizedPair
 from dpo.data.text.limits import whole_lengths
@@ -26,6 +28,7 @@ class Record:
     row: int = 0  # number of its row within the source, from 0; one row may give several pairs
     prompt: int = 0  # `Pair.prompt_hash` as a number
     overlap: Overlap | None = None  # of its prompt with a benchmark
+    features: Features = field(default_factory=Features)  # of its text
 
     @property
     def response_keys(self) -> list[bytes]:
@@ -55,6 +58,7 @@ FIXED: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "overlap_share": ("float32", lambda r: r.overlap.share if r.overlap else 0.0),
     "overlap_item": ("int32", lambda r: r.overlap.item if r.overlap else -1),
 }
+FIXED |= {name: (dtype, attrgetter(f"features.{name}")) for name, dtype in DTYPES.items()}
 KEYS = "response_keys"  # [n, 2] of chosen and rejected, see dpo/data/keys.py
 KEY_TYPE = f"S{BYTES}"
 

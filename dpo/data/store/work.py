@@ -9,6 +9,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from dpo.data.decontaminate.benchmark import Benchmark, prompt_texts
+from dpo.data.findings.features import features
 from dpo.data.formats.convert import Converter
 from dpo.data.pair import Dropped, Pair, Reject, TokenizedPair
 from dpo.data.read.origin import Row
@@ -145,7 +146,8 @@ class _Ledger:
             self._lose(row, result.reject, self.tally.too_long, sound=True)
         else:
             overlap = self.benchmark.overlap(prompt_texts(pair.prompt)) if self.benchmark else None
-            self._keep(Record(pair=result, row=row, prompt=int(pair.prompt_hash, 16), overlap=overlap))
+            prompt = int(pair.prompt_hash, 16)
+            self._keep(Record(pair=result, row=row, prompt=prompt, overlap=overlap, features=features(pair)))
 
     def _keep(self, record: Record) -> None:
         pair, tally = record.pair, self.tally

@@ -13,7 +13,7 @@ from dpo.data.findings.columns import Account
 from dpo.data.findings.features import DTYPES, features
 from dpo.data.findings.measure import Measured, measure
 from dpo.data.pair import Pair, Reject, TokenizedPair
-from dpo.data.text.tokenize import TokenLimits
+from dpo.data.text.limits import TokenLimits
 
 LIMITS = TokenLimits(max_length=2048)
 NAMES = [

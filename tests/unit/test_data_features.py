@@ -4,13 +4,14 @@
 import subprocess
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo.data.findings.features import DTYPES, features
+from dpo.data.findings.features import DTYPES, Features, features
 from dpo.data.findings.languages import LANGUAGES, language_of
 from dpo.data.findings.marks import Mark, marks_of
 from dpo.data.findings.refusals import is_refusal
@@ -217,6 +218,18 @@ def test_a_turn_that_only_calls_tools_is_not_empty() -> None:
     one = pair("x", "y")
     one.chosen = [call]
     assert not features(one).chosen_marks & Mark.EMPTY
+
+
+def test_token_ids_have_keys_and_nothing_else() -> None:
+    def turn(*ids: int) -> list[dict[str, Any]]:
+        return [{"role": "tokens", "ids": list(ids)}]
+
+    one, other = (Pair(prompt=turn(1), chosen=turn(2, 3), rejected=turn(*ids), source="a:1") for ids in ((4,), (5,)))
+    assert features(one).chosen_key == features(other).chosen_key != features(one).rejected_key
+    assert features(one).rejected_key != features(other).rejected_key
+    assert features(one) == Features(
+        turns=1, chosen_key=features(one).chosen_key, rejected_key=features(one).rejected_key
+    )
 
 
 def test_keys_are_the_same_in_every_process() -> None:

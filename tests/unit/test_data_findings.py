@@ -12,7 +12,7 @@ from dpo.data.findings.findings import THRESHOLDS, findings, lines, percent, ver
 from dpo.data.findings.lengths import histogram, length_bias
 from dpo.data.findings.table import Table, first_of
 from dpo.data.pair import Pair, Reject
-from dpo.data.text.tokenize import PAIR_TOO_LONG
+from dpo.data.text.limits import PAIR_TOO_LONG
 
 pytestmark = pytest.mark.unit
 

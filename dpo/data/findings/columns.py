@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from dpo.data.pair import TokenizedPair
-from dpo.data.text.tokenize import TokenLimits
+from dpo.data.text.limits import TokenLimits
 
 
 class Columns(Protocol):

@@ -7,6 +7,7 @@ from dpo.data.findings.languages import UNSPACED, language_of
 from dpo.data.findings.marks import marks_of
 from dpo.data.findings.words import digest, same_but_formatting, stems, words_of
 from dpo.data.pair import Message, Pair
+from dpo.data.text.given import is_given
 
 PROMPT_TAIL = 1000  # characters of the prompt, its last ones, in which its topic is looked for
 TEMPLATE_START = 48  # characters of a user turn by which turns made from one template are recognised
@@ -52,6 +53,8 @@ DTYPES: dict[str, str] = {f.name: f.metadata["dtype"] for f in fields(Features)}
 
 def features(pair: Pair) -> Features:
     """The features of `pair`. Pure: the same pair gives the same numbers in every process."""
+    if is_given(pair.prompt):
+        return _of_tokens(pair)
     turns = [(turn["role"], _content(turn)) for turn in pair.prompt]
     tail = "\n".join(text for role, text in turns if role != "system")[-PROMPT_TAIL:]
     last = next((text.strip() for role, text in reversed(turns) if role != "assistant"), "")
@@ -74,6 +77,12 @@ def features(pair: Pair) -> Features:
         **(chosen.columns("chosen") if pair.chosen else {}),
         **(rejected.columns("rejected") if pair.rejected else {}),
     )
+
+
+def _of_tokens(pair: Pair) -> Features:
+    """Of rows that bring token ids: there is no text to look at."""
+    chosen, rejected = (digest(str(answer[0]["ids"])) if answer else 0 for answer in (pair.chosen, pair.rejected))
+    return Features(turns=1, chosen_key=chosen, rejected_key=rejected)
 
 
 class _Answer:

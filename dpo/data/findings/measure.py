@@ -18,8 +18,9 @@ from dpo.data.findings.suspects import Suspect, suspects
 from dpo.data.findings.table import Table
 from dpo.data.findings.tokens import Computed, Limits
 from dpo.data.pair import TokenizedPair
-from dpo.data.text.limits import EQUAL_AFTER_CUTTING, PAIR_TOO_LONG, PROMPT_TOO_LONG
+from dpo.data.text.limits import ENDS_IN_CONTEXT, EQUAL_AFTER_CUTTING, PAIR_TOO_LONG, PROMPT_TOO_LONG
 
+LIMITED = (PAIR_TOO_LONG, PROMPT_TOO_LONG, EQUAL_AFTER_CUTTING, ENDS_IN_CONTEXT)  # reasons of pairs left out
 EXAMPLE_TOKENS, EXAMPLE_CHARACTERS = 60, 100  # of an answer or prompt that stands for many
 
 Decode = Callable[[list[int]], str]
@@ -55,7 +56,7 @@ def measure(columns: Columns, account: Account, decode: Decode) -> Measured:
     """All measures; `columns` has at least one pair. Takes about ten times a sort of the pairs' keys."""
     table = Table(columns)
     flags = {fault.key: np.asarray(fault.find(table), bool) for fault in FAULTS}
-    too_long = sum(account.dropped.get(reason, 0) for reason in (PAIR_TOO_LONG, PROMPT_TOO_LONG, EQUAL_AFTER_CUTTING))
+    too_long = sum(account.dropped.get(reason, 0) for reason in LIMITED)
     series = {side: found[found > 0] for side in lengths.SIDES if (found := table[f"{side}_ids"]).any()}
     return Measured(
         rows_read=account.rows_read,

@@ -186,6 +186,7 @@ class Run:
         held_out = HeldOut(
             groups=groups.held_out,
             mismatched=groups.held_out_mismatched or [],
+            datasets=sets.datasets,
             micro=micro,
             engine=engine,
             reference=reference,
@@ -206,6 +207,7 @@ class Run:
             loader=loader,
             total_steps=total_steps,
             held_out=held_out,
+            datasets=sets.datasets,
             sampler=self._sampler(sets),
             checkpoints=self.checkpoints,
             stop=self.stop,

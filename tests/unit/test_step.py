@@ -35,7 +35,7 @@ REFERENCE = torch.tensor([REF_CHOSEN, REF_REJECTED]).T
 MISMATCHED = torch.tensor([[-7.0, -9.0], [-20.0, -3.5], [-4.0, -6.0], [-11.0, -2.0]])
 SHIFT = torch.tensor([[2.0, 1.0], [0.5, 0.0], [-1.0, 3.0], [1.0, -0.5]])  # of MISMATCHED from its reference
 LENGTHS = list(zip(LENGTHS_CHOSEN, LENGTHS_REJECTED, strict=True))
-COUNTS = Counts(pairs=4, response_tokens=110, chosen_tokens=58, tokens=122)
+COUNTS = Counts(pairs=4, answers=8, response_tokens=110, chosen_tokens=58, tokens=122)
 
 
 def group(number: int, paired: bool = True) -> PromptGroup:

@@ -48,7 +48,7 @@ def test_good_answers_are_learnt_and_bad_ones_counted(tmp_path: Path, caplog: py
 @pytest.mark.parametrize("overrides", [["loss=sigmoid"], ["loss=sft", "loss.answers=both"]])
 def test_a_loss_that_takes_both_answers_refuses_them(overrides: list[str], tmp_path: Path) -> None:
     settings = config(*overrides)
-    with pytest.raises(DataError, match=r"single\.jsonl:1 and 1 more rows hold one answer.*use loss=sft"):
+    with pytest.raises(DataError, match=r"single\.jsonl:1 and 1 more rows hold one answer.*use loss=kto or loss=bco"):
         build_groups(settings, sets(tmp_path, single(3, good=True), single(4, good=False)), Loss(settings.loss))
 
 

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpo.config.losses import KtoLossConfig
 from dpo.config.schema import RunConfig
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # Of desirable_weight * good answers / (undesirable_weight * bad ones): Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8.
 BALANCED = (1.0, 4 / 3)
+ANSWERS = ("chosen_ids", "rejected_ids")
+PAIRED = ("rewards/accuracies", "rewards/margins")  # metrics of two answers
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,7 +48,7 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
         DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
             other or reference=, or lack the margin or the other prompt that the loss needs.
     """
-    _require_pairs(sets, loss, config.loss.name)
+    _require_pairs(sets, loss, config)
     together = config.data.group_by_prompt and loss.compares
     most = config.optim.global_batch_size if together else 1
 
@@ -82,29 +85,38 @@ def _require_margins(sides: list[Groups]) -> None:
         )
 
 
-def _require_pairs(sets: DataSets, loss: Loss, name: str) -> None:
+def _require_pairs(sets: DataSets, loss: Loss, config: RunConfig) -> None:
     """Unpaired rows suit a loss that judges every answer by itself."""
-    sides = [side for side in (sets.train, sets.held_out) if side.unpaired]
-    if not sides:
+    sides = [sets.train, sets.held_out]
+    single = [_single(side) for side in sides]
+    count = sum(map(np.count_nonzero, single))
+    if not count:
         return
-    good = [side.lengths("chosen_ids") > 0 for side in sides]
-    bad = [side.lengths("rejected_ids") > 0 for side in sides]
-    single = [g != b for g, b in zip(good, bad, strict=True)]
-    count = int(sum(found.sum() for found in single))
     if not loss.takes_unpaired:
         first = next(side[int(found.argmax())] for side, found in zip(sides, single, strict=True) if found.any())
         raise DataError(
-            f"{first.source} and {count - 1} more rows hold one answer with a label, and loss={name} compares two: use "
-            "loss=kto or loss=bco, or loss=sft (loss.answers=chosen), which learns the good ones"
+            f"{first.source} and {count - 1} more rows hold one answer with a label, and loss={config.loss.name} "
+            "compares two: use loss=kto or loss=bco, or loss=sft (loss.answers=chosen), which learns the good ones"
         )
-    learnt = int(sum((g & found).sum() for g, found in zip(good, single, strict=True)))
+    best = config.checkpoint.best
+    if best in PAIRED and len(sets.held_out) and single[1].all():
+        raise DataError(f"checkpoint.best={best} compares answers, and no held-out row has two: checkpoint.best=loss")
+    good = sum(np.count_nonzero(side.lengths("chosen_ids")[found]) for side, found in zip(sides, single, strict=True))
     what = "left out" if loss.answers == "chosen" else "made less likely"
-    log.info("unpaired rows: %d good answers are learnt, %d bad ones %s", learnt, count - learnt, what)
+    log.info("unpaired rows: %d good answers are learnt, %d bad ones %s", good, count - good, what)
     seen = np.concatenate(sets.passes)
-    n_good, n_bad = (int((sets.train.lengths(name)[seen] > 0).sum()) for name in ("chosen_ids", "rejected_ids"))
+    n_good, n_bad = (int(np.count_nonzero(sets.train.lengths(name)[seen])) for name in ANSWERS)
     if loss.answers == "chosen" and not n_good:
         raise DataError("no training row holds a good answer, which loss=sft would learn: all labels are false")
     _weigh(loss, n_good, n_bad)
+
+
+def _single(side: PairView) -> NDArray[np.bool_]:
+    """[n] which of them are unpaired rows."""
+    if not side.unpaired:
+        return np.zeros(len(side), bool)
+    good, bad = (side.lengths(name) > 0 for name in ANSWERS)
+    return good != bad
 
 
 def _weigh(loss: Loss, n_good: int, n_bad: int) -> None:

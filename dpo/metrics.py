@@ -124,7 +124,7 @@ class StepStats:
         for metric in REWARDS if self.datasets else ():
             if metric in columns:
                 own = [[origin == name for origin in origins[MEANS[metric]]] for name in self.datasets]
-                mask = torch.tensor(own).to(self.sums.device, non_blocking=True)
+                mask = torch.tensor(own, dtype=torch.bool).to(self.sums.device, non_blocking=True)
                 sums = torch.where(mask, columns[metric], 0.0).sum(1, dtype=torch.float64)
                 found |= {f"{metric}/{name}": value for name, value in zip(self.datasets, sums, strict=True)}
         return found

@@ -9,7 +9,7 @@ import pytest
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.losses.table import loss_table
-from dpo.metrics import PER_PAIR
+from dpo.metrics import MEANS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -40,7 +40,7 @@ def test_named_files_exist() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    assert [name for name in PER_PAIR if f"`{name}`" not in TEXT] == []
+    assert [name for name in MEANS if f"`{name}`" not in TEXT] == []
 
 
 def test_the_table_of_losses_is_the_registry() -> None:

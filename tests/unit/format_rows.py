@@ -33,6 +33,10 @@ def raw(text: str) -> Message:
     return {"role": "raw", "content": text}
 
 
+def rendered(text: str) -> Message:
+    return {**raw(text), "rendered": True}
+
+
 def converter(row: dict[str, Any], **changes: Any) -> Converter:
     return converter_for([row], FormatSettings(**changes), "a.jsonl")
 
@@ -119,11 +123,11 @@ SAMPLES = [
     Sample(format="strings", row={"prompt": "q", **BOTH, "margin": 2}, pairs=[("c", "r", 2.0)]),
     Sample(format="strings", row={"prompt": [Q, answer("a"), user("x")], **BOTH}, prompt=[Q, answer("a"), user("x")]),
     Sample(format="strings", row={"prompt": "q", "chosen_response": "c", "rejected_response": "r"}),
-    Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[raw(CHATML)]),
+    Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[rendered(CHATML)]),
     Sample(
         format="strings",  # whole conversations, the prompt once more
         row={"prompt": CHATML, "chosen": CHATML + "c", "rejected": CHATML + "r"},
-        prompt=[raw(CHATML)],
+        prompt=[rendered(CHATML)],
     ),
     Sample(
         format="texts",
@@ -131,7 +135,7 @@ SAMPLES = [
         prompt=[user("The sky is")],
         pairs=[("blue.", "green.", None)],
     ),
-    Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[raw(CHATML)]),
+    Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[rendered(CHATML)]),
     Sample(format="orca", row={"system": "s", "question": "q", **BOTH}, prompt=[system("s"), Q]),
     Sample(format="orca", row={"system": "", "input": "q", **BOTH, "rating": [9, 7]}),
     Sample(format="orca", row={"question": "q", "response_j": "c", "response_k": "r"}),

@@ -3,7 +3,16 @@
 from dpo.data.formats.format import ANSWER, TEXT, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, answer_turn
-from dpo.data.formats.prompts import RAW, RENDERED, history_turns, parse_prompt, split_answers, text_prompt, with_system
+from dpo.data.formats.prompts import (
+    RAW,
+    RECOGNISED,
+    RENDERED,
+    history_turns,
+    parse_prompt,
+    split_answers,
+    text_prompt,
+    with_system,
+)
 from dpo.data.formats.rendered import answer_start
 from dpo.data.formats.scores import judged_pair
 from dpo.data.formats.settings import FormatSettings
@@ -30,7 +39,7 @@ def _pair(row: Values, prompt: list[Message]) -> Judgement:
 
 def _from_strings(row: Values, settings: FormatSettings) -> Judgement:
     prompt, (chosen, rejected) = parse_prompt(row, "prompt", settings.plain_text), _texts(row)
-    text = prompt[0]["content"] if prompt and settings.plain_text == RENDERED else None
+    text = prompt[0]["content"] if prompt and settings.plain_text in (RENDERED, RECOGNISED) else None
     if text and chosen.startswith(text) and rejected.startswith(text):  # whole conversations, the prompt once more
         chosen, rejected = chosen[len(text) :], rejected[len(text) :]
     return judged_pair(row, prompt, answer_turn(chosen), answer_turn(rejected))
@@ -87,11 +96,12 @@ def _from_texts(row: Values, settings: FormatSettings) -> Judgement:
     """Two texts with a common beginning: up to the answer's header where they were rendered with a chat template, else
     up to the last blank before they part."""
     chosen, rejected = _texts(row)
-    start = _common_header(chosen, rejected) if settings.plain_text == RENDERED else _common_words(chosen, rejected)
+    rendered = settings.plain_text in (RENDERED, RECOGNISED)
+    start = _common_header(chosen, rejected) if rendered else _common_words(chosen, rejected)
     if not chosen[:start].strip():
         raise RowProblem("no common prompt", "there is no prompt, and chosen and rejected begin differently")
     prompt, answers = chosen[:start], (chosen[start:], rejected[start:])
-    if settings.plain_text not in (RAW, RENDERED):
+    if not rendered and settings.plain_text != RAW:
         prompt, answers = prompt.strip(), (answers[0].lstrip(), answers[1].lstrip())
     turns = text_prompt(row, prompt, settings.plain_text)
     return judged_pair(row, turns, answer_turn(answers[0]), answer_turn(answers[1]))

@@ -7,14 +7,15 @@ from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, 
 from dpo.data.pair import Message
 
 RAW, RENDERED = "raw", "rendered"
+RECOGNISED = "recognised"  # as rendered, told by the markers that every such prompt must open with
 ENDS = ("user", "tool", "raw", "tokens")  # roles that an answer follows
 
 
 def parse_prompt(row: Values, names: str, style: str) -> list[Message]:
     """The prompt in the first of the columns `names` that has a value, with the row's system text. Raises RowProblem.
 
-    `style`: what text without roles is: "user_turn", "raw" (text that the answer continues) or "rendered" (the same,
-    and chat markers must open it).
+    `style`: what text without roles is: "user_turn", "raw" (text that the answer continues), "rendered" (the same, with
+    control tokens in it) or "recognised" (rendered, and chat markers must open it).
     """
     name, value = pick(row, names)
     if isinstance(value, (list, dict)):
@@ -24,10 +25,12 @@ def parse_prompt(row: Values, names: str, style: str) -> list[Message]:
 
 def text_prompt(row: Values, text: str, style: str, name: str = "prompt") -> list[Message]:
     """A prompt that is plain text, with the row's system text. Raises RowProblem."""
-    if style == RENDERED and not is_rendered(text):
+    if style == RECOGNISED and not is_rendered(text):
         raise RowProblem("prompt without chat markers", f"{name} has none at its start, as most rows of the data do")
-    if style in (RAW, RENDERED):
+    if style == RAW:
         return [{"role": "raw", "content": _with_system_text(row, text, style)}]
+    if style in (RENDERED, RECOGNISED):
+        return [{"role": "raw", "content": _with_system_text(row, text, style), "rendered": True}]
     return with_system(row, prompt_turns(text) or [{"role": "user", "content": text}])
 
 
@@ -43,7 +46,7 @@ def _with_system_text(row: Values, text: str, style: str) -> str:
     system = _system_text(row)
     if system in text:
         return text
-    if style == RENDERED:
+    if style != RAW:
         raise RowProblem("system text beside a rendered prompt", f"the prompt does not hold {shorten(system)}")
     return f"{system}\n\n{text}"
 

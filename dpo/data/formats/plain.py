@@ -7,11 +7,9 @@ from dpo.data.formats.prompts import (
     RAW,
     RECOGNISED,
     RENDERED,
-    history_turns,
     parse_prompt,
     split_answers,
     text_prompt,
-    with_system,
 )
 from dpo.data.formats.rendered import answer_start
 from dpo.data.formats.scores import judged_pair
@@ -20,8 +18,10 @@ from dpo.data.formats.transcripts import is_transcript, transcript_turns
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, pick, shorten
 from dpo.data.pair import Message
 
-CHOSEN, REJECTED = "chosen|chosen_response|response_j", "rejected|rejected_response|response_k"
-BESIDE = "conversations|messages|conversation|context"  # columns with a conversation that waits for an answer
+CHOSEN = "chosen|chosen_response|chosen_answer|response_j|accepted|good_edited_response"
+REJECTED = "rejected|rejected_response|rejected_answer|response_k|bad_edited_response"
+BESIDE = "conversations|messages|conversation|context|trajectory|dialogue"  # conversations that wait for an answer
+QUESTION = "question|input|query|problem|post"
 SIDES: dict[str, tuple[str, ...]] = {CHOSEN: TEXT, REJECTED: TEXT}
 
 
@@ -46,7 +46,7 @@ def _from_strings(row: Values, settings: FormatSettings) -> Judgement:
 
 
 def _from_question(row: Values, settings: FormatSettings) -> Judgement:
-    name, _ = pick(row, "question|input")
+    name, _ = pick(row, QUESTION)
     return _pair(row, text_prompt(row, _as_text(row, name), settings.plain_text, name))
 
 
@@ -60,10 +60,7 @@ def instruction_prompt(row: Values, settings: FormatSettings) -> list[Message]:
     extra = row.get("input")
     if extra is not None and extra != "":
         text = f"{text}\n\n{parse_text(extra, 'input', 'empty prompt')}"
-    history = history_turns(row.get("history"))
-    if not history:
-        return text_prompt(row, text, settings.plain_text, "instruction")
-    return with_system(row, [*history, {"role": "user", "content": text}])
+    return text_prompt(row, text, settings.plain_text, "instruction")
 
 
 def any_prompt(names: str, row: Values, settings: FormatSettings) -> list[Message]:
@@ -147,10 +144,10 @@ FORMATS = (
     Format(
         name="orca",
         description="question (or input) and system + chosen/rejected as text",
-        columns={"question|input": TEXT, **SIDES},
+        columns={QUESTION: TEXT, **SIDES},
         convert=_from_question,
         absent=("prompt", "instruction", "conversations"),
-        prompt="question|input",
+        prompt=QUESTION,
     ),
     Format(
         name="alpaca_ranking",
@@ -173,7 +170,7 @@ FORMATS = (
         description="chosen and rejected as text that begins with the prompt",
         columns=SIDES,
         convert=_from_texts,
-        absent=("prompt", "question", "input", "instruction", "history", *BESIDE.split("|")),
+        absent=("prompt", "instruction", "history", *QUESTION.split("|"), *BESIDE.split("|")),
         shape=_is_no_hh,
         prompt=CHOSEN,
     ),

@@ -18,20 +18,25 @@ def parse_prompt(row: Values, names: str, style: str) -> list[Message]:
     control tokens in it) or "recognised" (rendered, and chat markers must open it).
     """
     name, value = pick(row, names)
+    if isinstance(value, dict) and "full_text" in value:  # as WebGPT's set keeps a question
+        return text_prompt(row, parse_text(value["full_text"], f"{name}.full_text", "empty prompt"), style, name)
     if isinstance(value, (list, dict)):
         return with_system(row, parse_turns(value, name))
     return text_prompt(row, parse_text(value, name, "empty prompt"), style, name)
 
 
 def text_prompt(row: Values, text: str, style: str, name: str = "prompt") -> list[Message]:
-    """A prompt that is plain text, with the row's system text. Raises RowProblem."""
+    """A prompt that is plain text, with the row's system text and its earlier turns. Raises RowProblem."""
+    history = [] if name == "history" else history_turns(row.get("history"))
+    if history:
+        style = "user_turn"  # turns need a template
     if style == RECOGNISED and not is_rendered(text):
         raise RowProblem("prompt without chat markers", f"{name} has none at its start, as most rows of the data do")
     if style == RAW:
         return [{"role": "raw", "content": _with_system_text(row, text, style)}]
     if style in (RENDERED, RECOGNISED):
         return [{"role": "raw", "content": _with_system_text(row, text, style), "rendered": True}]
-    return with_system(row, prompt_turns(text) or [{"role": "user", "content": text}])
+    return with_system(row, [*history, *(prompt_turns(text) or [{"role": "user", "content": text}])])
 
 
 def with_system(row: Values, prompt: list[Message]) -> list[Message]:
@@ -58,9 +63,11 @@ def _system_text(row: Values) -> str:
 
 
 def history_turns(value: object) -> list[Message]:
-    """The earlier turns of an alpaca row: [[question, answer], ...]. Raises RowProblem."""
-    if value is None:
+    """The earlier turns beside a plain prompt: [[question, answer], ...], or turns with roles. Raises RowProblem."""
+    if value is None or value == "":
         return []
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        return parse_turns(value, "history")
     if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
         raise RowProblem(WRONG_TYPE, "history is no list of [question, answer]")
     turns: list[Message] = []

@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Sequence
 
-from dpo.data.formats import conversations, labelled, plain, ranked, rated, tokens, unpaired
+from dpo.data.formats import arena, conversations, labelled, plain, ranked, rated, tokens, unpaired
 from dpo.data.formats.format import Columns, Format, columns_of, spoken
 from dpo.data.formats.values import Values
 from dpo.errors import DataError
 
-FAMILIES = (tokens, conversations, plain, labelled, ranked, rated, unpaired)
+FAMILIES = (tokens, conversations, plain, labelled, arena, ranked, rated, unpaired)
 FORMATS: dict[str, Format] = {entry.name: entry for family in FAMILIES for entry in family.FORMATS}
 CLOSEST = 3  # formats that the message about unknown columns tells in detail
 

@@ -63,9 +63,8 @@ class SourceConfig:
     # How often each pair is seen per epoch. 0.5: the pairs of half of its prompts, chosen by their hash, so that more
     # weight only adds to them; 2.5: all pairs twice, and half of them once more.
     weight: float | None = number(None, above=0)
-    count: int | None = number(
-        None, low=1
-    )  # this many pairs per epoch, by the hash of their prompts; repeated if fewer
+    # This many pairs per epoch, by the hash of their prompts; repeated where there are fewer.
+    count: int | None = number(None, low=1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -27,6 +27,12 @@ def choose_format(setting: str, rows: Sequence[Values], where: str) -> Format:
     raise DataError(_no_match(columns, where))
 
 
+def format_table() -> str:
+    """Markdown: every format and its columns."""
+    lines = [f"| `{entry.name}` | {entry.description} |".replace("\n", "\\n") for entry in FORMATS.values()]
+    return "\n".join(["| `data.format` | columns |", "|---|---|", *lines])
+
+
 def _named(setting: str, columns: Columns, where: str) -> Format:
     if setting not in FORMATS:
         near = difflib.get_close_matches(setting, FORMATS, n=1)

@@ -46,7 +46,8 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
 
     Raises:
         DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
-            other or reference=, or lack the margin or the other prompt that the loss needs.
+            other or reference=, lack the margin or the other prompt that the loss needs, or bring weights that it does
+            not take.
     """
     _require_pairs(sets, loss, config)
     together = config.data.group_by_prompt and loss.compares
@@ -67,6 +68,8 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
         )
     if loss.needs_margin:
         _require_margins(sides)
+    if not loss.takes_weights:
+        _require_no_weights(sides, config.loss.name)
     found = Sides(train=sides[0], held_out=sides[1], supplied=own is not None)
     if loss.needs_mismatched:
         found.train_mismatched, found.held_out_mismatched = mismatched(sides[0]), mismatched(sides[1])
@@ -82,6 +85,17 @@ def _require_margins(sides: list[Groups]) -> None:
             f"{first.source} has no `margin`, nor have {count - 1} other pairs, but loss=odpo asks for a reward "
             "margin as large as that of the row: add the column (how much better the chosen answer is), or use another "
             "loss, such as loss=sigmoid"
+        )
+
+
+def _require_no_weights(sides: list[Groups], name: str) -> None:
+    weighted = [(side, side.members[side.pairs.take("weight", side.members) != 1]) for side in sides]
+    count = sum(len(numbers) for _, numbers in weighted)
+    if count:
+        first = next(side.pairs[int(numbers[0])] for side, numbers in weighted if len(numbers))
+        raise DataError(
+            f"{first.source} and {count - 1} more rows have a `weight`, but loss={name} compares answers rank by rank, "
+            "and no part of its value belongs to a row: remove the column, or use another loss, such as loss=sigmoid"
         )
 
 

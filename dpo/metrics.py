@@ -129,7 +129,7 @@ class StepStats:
                 found |= {f"{metric}/{name}": value for name, value in zip(self.datasets, sums, strict=True)}
         return found
 
-    def _known(self, counts: Counts, logps: PairLogps) -> list[int]:
+    def _known(self, counts: Counts, logps: PairLogps) -> list[float]:
         """What the last of `names` count, known without the device."""
         n_pairs, n_good, n_bad = len(logps.pairs), len(logps.desirable), len(logps.undesirable)
         origins = _origins(logps)

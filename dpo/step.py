@@ -108,6 +108,7 @@ def pair_logps(batch: Batch, policy: Tensor, reference: Tensor | None, baseline:
         undesirable=batch.undesirable,
         datasets=batch.datasets,
         margins=batch.margins,
+        weights=batch.weights,
         baseline=baseline,
         real=batch.n_pairs > 0,
     )

@@ -5,7 +5,7 @@ Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pai
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -33,11 +33,13 @@ class PromptGroup:
     contexts: list[Spans] = field(default_factory=list)  # of every response: its tokens that are not scored
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
     margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
+    weights: list[float] = field(default_factory=list)  # of every pair: of its loss among those of the step
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
         self.contexts = self.contexts or [()] * len(self.responses)
         self.datasets = self.datasets or [""] * len(self.pair_ids)
+        self.weights = self.weights or [1.0] * len(self.pairs)
         # What the first and the last in lexicographic order share, all share.
         first, last = min(self.responses, default=[]), max(self.responses, default=[])
         shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
@@ -55,11 +57,18 @@ class PromptGroup:
     def counts(self) -> "Counts":
         contexts = (sum(end - start for start, end in spans) for spans in self.contexts)
         scored = [len(ids) - context for ids, context in zip(self.responses, contexts, strict=True)]
+        chosen, rejected = (
+            [(answer, weight) for answer, weight in zip(side, self.weights, strict=True) if answer is not None]
+            for side in ([row[0] for row in self.pairs], [row[1] for row in self.pairs])
+        )
+        judged = [*chosen, *rejected]
         return Counts(
             pairs=self.n_pairs,
-            answers=sum(response is not None for pair in self.pairs for response in pair),
             response_tokens=sum(scored),
-            chosen_tokens=sum(scored[chosen] for chosen, _ in self.pairs if chosen is not None),
+            rows=sum(self.weights),
+            answers=sum(weight for _, weight in judged),
+            answer_tokens=sum(weight * scored[answer] for answer, weight in judged),
+            chosen_tokens=sum(weight * scored[answer] for answer, weight in chosen),
             tokens=len(self.prompt_ids) + self.response_tokens,
         )
 
@@ -108,13 +117,16 @@ class Segments:
 
 @dataclass(kw_only=True, slots=True)
 class Counts:
-    """What losses and metrics are divided by: of a micro-batch, or of a step over all workers."""
+    """What there is, and what losses are divided by: of a micro-batch, or of a step over all workers."""
 
     pairs: int = 0  # rows of the data: pairs, and single answers with a label
-    answers: int = 0  # that are judged: two of every pair
-    response_tokens: int = 0  # scored
-    chosen_tokens: int = 0  # those of chosen responses, once per pair
+    response_tokens: int = 0  # scored, of every response once
     tokens: int = 0  # prompts once, responses each, no padding
+    # Each row times its weight:
+    rows: float = 0
+    answers: float = 0  # that are judged: two of every pair
+    answer_tokens: float = 0  # scored ones of these
+    chosen_tokens: float = 0  # and of the chosen among them
 
 
 def total(counts: Iterable[Counts]) -> Counts:
@@ -145,6 +157,7 @@ class Batch:
     undesirable: Tensor  # [U] int64, and with a bad one
     datasets: list[str]  # [P + D + U] names of the data sets that pairs, desirable and undesirable rows come from
     margins: Tensor | None = None  # [P] float32, where the groups carry them
+    weights: Tensor  # [P + D + U] float64, in the order of `datasets`
     reference: Tensor | None = None  # [R] float32, log-probabilities under the reference where the groups carry them
     rows: list[Judged]  # of every pair and unpaired row in the order of the data, with
     pair_ids: list[str]
@@ -186,6 +199,7 @@ class PairLogps:
     undesirable: Tensor = field(default_factory=_nothing)  # [U]
     datasets: list[str] = field(default_factory=list)  # [P + D + U]
     margins: Tensor | None = None  # [P], the data's own; None where not every pair has one
+    weights: Tensor | None = None  # [P + D + U] float64, of their losses; None: 1 each
     baseline: Tensor | float = 0.0  # [] what kto and bco measure log-ratios or rewards from
     real: bool = True  # False for a filler, whose responses count nowhere
 
@@ -195,6 +209,11 @@ class PairLogps:
         good = torch.cat([self.pairs[:, 0], self.desirable])
         bad = torch.cat([self.pairs[:, 1], self.undesirable])
         return values[good], values[bad]
+
+    def by_kind(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`values` [P + D + U] as those of pairs [P], and of rows with a good [D] and with a bad answer [U]."""
+        paired, good, bad = values.split([len(self.pairs), len(self.desirable), len(self.undesirable)])
+        return paired, good, bad
 
     @property
     def n_rows(self) -> int:
@@ -207,25 +226,3 @@ class PairLogps:
     def widened(self) -> "PairLogps":
         """In float64: losses subtract numbers of hundreds that are nearly equal."""
         return _map_tensors(self, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
-
-
-def join(parts: list[PairLogps]) -> PairLogps:
-    """All of them as one, in their order, without fillers."""
-    real = [part for part in parts if part.real]
-    starts = [0, *accumulate(len(part.policy) for part in real)]
-
-    def placed(responses: list[Tensor]) -> Tensor:
-        return torch.cat([own + start for own, start in zip(responses, starts, strict=False)])
-
-    references = [part.reference for part in real if part.reference is not None]
-    margins = [part.margins for part in real if part.margins is not None]
-    return PairLogps(
-        policy=torch.cat([part.policy for part in real]),
-        reference=torch.cat(references) if len(references) == len(real) else None,
-        tokens=torch.cat([part.tokens for part in real]),
-        pairs=placed([part.pairs for part in real]),
-        desirable=placed([part.desirable for part in real]),
-        undesirable=placed([part.undesirable for part in real]),
-        margins=torch.cat(margins) if len(margins) == len(real) else None,
-        baseline=real[0].baseline,
-    )

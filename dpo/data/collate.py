@@ -71,6 +71,7 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     first = [0, *accumulate(len(group.responses) for group in groups)]
     rows = [_placed(pair, first[g]) for g, group in enumerate(groups) for pair in group.pairs]
     datasets = [name for group in groups for name in group.datasets]
+    weights = [weight for group in groups for weight in group.weights]
     pairs = [i for i, row in enumerate(rows) if None not in row]
     good = [i for i, (_, rejected) in enumerate(rows) if rejected is None]
     bad = [i for i, (chosen, _) in enumerate(rows) if chosen is None]
@@ -79,6 +80,7 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     margins = [value for group in groups for value in group.margins or ()]
     return {
         "margins": torch.tensor(margins) if len(margins) == len(pairs) else None,
+        "weights": torch.tensor([weights[i] for i in (*pairs, *good, *bad)], dtype=torch.float64),
         "reference": torch.tensor(reference) if len(reference) == len(scored) else None,
         "targets": torch.tensor([token for targets in scored for token in targets]),
         "response": torch.repeat_interleave(torch.arange(len(scored)), lengths),

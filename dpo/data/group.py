@@ -20,6 +20,7 @@ def alone(pair: TokenizedPair) -> PromptGroup:
         pair_ids=[pair.id],
         sources=[pair.source],
         datasets=[pair.dataset],
+        weights=[pair.weight],
     )
 
 
@@ -48,6 +49,7 @@ def together(members: list[TokenizedPair]) -> PromptGroup:
         sources=[pair.source for pair in members],
         datasets=[pair.dataset for pair in members],
         margins=margins if len(margins) == len(members) else None,
+        weights=[pair.weight for pair in members],
     )
 
 
@@ -107,4 +109,5 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
         datasets=[group.datasets[i] for i in pairs],
         reference=group.reference and [group.reference[r] for r in kept],
         margins=group.margins and [group.margins[i] for i in pairs],
+        weights=[group.weights[i] for i in pairs],
     )

@@ -33,6 +33,7 @@ class Pair:
     dataset: str = ""  # name of the source it came from, for mixing and for metrics per source
     tools: list[dict[str, Any]] | None = None  # JSON schemas of the functions that the prompt offers
     margin: float | None = None  # how much better `chosen` is, in the data's own unit
+    weight: float = 1.0  # of its loss among those of the step, above 0
     reference: tuple[float, float] | None = None  # log-probabilities of chosen and rejected that the row itself brings
     remarks: tuple[str, ...] = ()  # what is worth counting about it, in fixed words: "scores tie"
     id: str = field(default="")  # content hash; the same text has the same id whatever file it came from
@@ -68,6 +69,7 @@ class TokenizedPair:
     dataset: str = ""  # as in `Pair`
     id: str
     margin: float | None = None
+    weight: float = 1.0
     reference: tuple[float, float] | None = None  # as in `Pair`; None where anything was cut
 
 

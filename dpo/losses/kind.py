@@ -56,7 +56,7 @@ class LossKind:
     equation: str  # of one unit
     paper: str  # authors, year, arXiv number
     # What a unit is, and with it what the step divides by: pairs (an unpaired row counts as one), the answers that are
-    # judged, or their tokens, of the global batch.
+    # judged, or their tokens, of the global batch, each times the weight of its row.
     per: Literal["pair", "answer", "token"] = "pair"
     # step: a value depends on all pairs of the step, wherever they are computed. Then `function` gets all of them.
     scope: Literal["pair", "step"] = "pair"
@@ -67,6 +67,7 @@ class LossKind:
     step_beta: Callable[[PairLogps, Any], Tensor] | None = None  # [] where a step has a beta of its own
     needs_reference: bool = True
     needs_margin: bool = False
+    takes_weights: bool = True  # False where a value belongs to no single row
     unpaired: bool = False  # whether it learns from rows with one answer and a label, too
     first: Callable[[Any], float | None] = unknown  # mean over pairs while policy = reference
     rewards: Callable[[PairLogps, Any], Sides] | None = implicit_rewards  # what the loss compares; None: nothing

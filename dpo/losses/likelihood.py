@@ -1,5 +1,6 @@
 """Losses with the likelihood of the chosen answer in them, and those that know no reference."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -56,8 +57,9 @@ def orpo(logps: PairLogps, knobs: OrpoLossConfig) -> Tensor:
 
 def sft(logps: PairLogps, knobs: SftLossConfig) -> Tensor:
     """Supervised fine-tuning, per answer: the negative log-probability summed over its tokens. The step divides by the
-    answer tokens of the global batch, which makes it the mean per token. Chosen answers count once per pair."""
-    return -logps.policy if knobs.answers == "both" else -logps.sides(logps.policy)[0]
+    answer tokens of the global batch, which makes it the mean per token. An answer counts once per pair."""
+    chosen, rejected = logps.sides(-logps.policy)
+    return torch.cat([chosen, rejected]) if knobs.answers == "both" else chosen
 
 
 KINDS = (

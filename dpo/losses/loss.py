@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from dpo.config.losses import LossConfig
-from dpo.data.batch import Counts, PairLogps, join
+from dpo.data.batch import Counts, PairLogps
 from dpo.losses.kind import Sides
 from dpo.losses.term import terms_of
+from dpo.losses.whole_step import join
 
 Share = list[tuple[Tensor, Tensor] | None]
 """What a micro-batch has in its step, per term: the losses of its units and their slope [R]; None for a term whose
@@ -17,7 +18,13 @@ values depend on the micro-batch alone."""
 
 class Loss:
     """Every term gives the losses of its units, not a mean: the step divides by the units of the whole global batch, so
-    that neither workers nor micro-batches change the result."""
+    that neither workers nor micro-batches change the result.
+
+    The loss of a row is multiplied by the row's weight, and the step divides by the sum of weights: a weighted mean, in
+    which a weight of 2 counts like the same row twice, and all weights times a constant change nothing. Dividing by
+    the number of rows instead would make the learning rate depend on the unit of the weights. Means per step that a
+    loss measures itself by (kto's, bco's and beta_dpo's) and metrics count every row as one.
+    """
 
     def __init__(self, knobs: LossConfig):
         self.terms = terms_of(knobs)
@@ -27,6 +34,7 @@ class Loss:
         self.needs_mismatched = any(kind.baseline == "mismatched" for kind in kinds)
         self.scope: Literal["pair", "step"] = "step" if any(kind.scope == "step" for kind in kinds) else "pair"
         self.compares = any(kind.per != "token" for kind in kinds)  # good answers with bad ones
+        self.takes_weights = all(kind.takes_weights for kind in kinds)
         self.takes_unpaired = all(term.takes_unpaired for term in self.terms)
         self._rewarding = next((term for term in self.terms if term.kind.rewards), None)
 
@@ -77,14 +85,14 @@ class Loss:
         return next((value for value in found if value is not None), None)
 
     def values(self, logps: PairLogps, share: Share | None = None) -> list[Tensor]:
-        """Per term the losses of a micro-batch's units."""
+        """Per term the weighted losses of a micro-batch's units."""
         return self.value_and_slope(logps, [1] * len(self.terms), share)[0]
 
     def value_and_slope(
-        self, logps: PairLogps, units: list[int], share: Share | None = None
+        self, logps: PairLogps, units: list[float], share: Share | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Per term the losses of a micro-batch's units; and the derivative of the weighted sum over the terms of
-        `sum / units` per log-probability [R].
+        """Per term the weighted losses of a micro-batch's units; and the derivative of the weighted sum over the terms
+        of `sum / units` per log-probability [R].
 
         The chain rule in two halves: the model's backward needs only this derivative, wherever it was computed.
         `share`: from `shares`, for a loss whose scope is the step. `units`: of the global batch, from `units`.
@@ -101,7 +109,7 @@ class Loss:
             slope += derivative.to(slope) * (term.weight / units[number])
         return values, slope
 
-    def units(self, counts: Counts) -> list[int]:
+    def units(self, counts: Counts) -> list[float]:
         """Per term what its sum is divided by."""
         return [term.units(counts) for term in self.terms]
 
@@ -123,14 +131,14 @@ class Loss:
         return found
 
     def per_pair(self, logps: PairLogps) -> Tensor | None:
-        """[rows] the loss of each pair, or of each good answer where nothing else is learnt; None where a row alone has
-        none."""
+        """[rows] the weighted loss of each pair, or of each good answer where nothing else is learnt; None where a row
+        alone has none."""
         if self.scope == "step" or self.needs_mismatched:
             return None
         total = torch.zeros(logps.n_rows, dtype=torch.float64, device=logps.policy.device)
         for term, values in zip(self.terms, self.values(logps), strict=True):
-            of_responses = term.kind.per == "token" and not term.of_chosen
-            total += term.weight * (values[logps.pairs].sum(1) if of_responses else values)
+            of_answers = term.kind.per == "token" and not term.of_chosen
+            total += term.weight * (values.view(2, -1).sum(0) if of_answers else values)
         return total
 
     def accept(self) -> None:

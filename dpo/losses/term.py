@@ -47,15 +47,23 @@ class Term:
         """Rows with one answer and a label; of fine-tuning on both answers none says what a bad one is for."""
         return self.kind.unpaired and (self.kind.per != "token" or self.of_chosen)
 
-    def units(self, counts: Counts) -> int:
+    def units(self, counts: Counts) -> float:
         """What the sum over the global batch is divided by."""
         if self.kind.per != "token":
-            return counts.pairs if self.kind.per == "pair" else counts.answers
-        return counts.chosen_tokens if self.of_chosen else counts.response_tokens
+            return counts.rows if self.kind.per == "pair" else counts.answers
+        return counts.chosen_tokens if self.of_chosen else counts.answer_tokens
 
     def values(self, logps: PairLogps) -> Tensor:
-        """The losses of its units."""
-        return self.kind.function(logps, self.knobs)
+        """The losses of its units, each times the weight of its row."""
+        values = self.kind.function(logps, self.knobs)
+        return values if logps.weights is None else values * self._weights(logps, logps.weights)
+
+    def _weights(self, logps: PairLogps, of_rows: Tensor) -> Tensor:
+        """Those of its units."""
+        if self.kind.per == "pair":
+            return of_rows
+        paired, good, bad = logps.by_kind(of_rows)
+        return torch.cat([paired, good] if self.of_chosen else [paired, good, paired, bad])
 
     def value_and_slope(self, logps: PairLogps) -> tuple[Tensor, Tensor]:
         """The losses of its units, and the derivative of their sum per log-probability [R]."""

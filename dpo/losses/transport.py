@@ -35,6 +35,7 @@ KINDS = (
         equation="-(1-e) ls(b D) - e ls(-b D), D = sort(c - r) - sort(the reference's c - r) over the step",
         paper="Melnyk et al. 2024, arXiv:2406.05882",
         scope="step",
+        takes_weights=False,
         first=ln_2,
     ),
     LossKind(
@@ -43,6 +44,7 @@ KINDS = (
         equation="-(1-e) ls(b D) - e ls(-b D), D = sort(x) - sort(y) over the step",
         paper="Melnyk et al. 2024, arXiv:2406.05882",
         scope="step",
+        takes_weights=False,
         first=ln_2,
     ),
 )

@@ -55,6 +55,9 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (STRINGS, {"system": 5}, "wrong type", "system is a number"),
     (STRINGS, {"margin": "large"}, "margin is not a number", "large"),
     (STRINGS, {"margin": True}, "margin is not a number", "True"),
+    (STRINGS, {"weight": -0.5}, "negative weight", "weight is -0.5, expected a number from 0 on"),
+    (STRINGS, {"weight": float("inf")}, "weight is not a number", "inf"),
+    (STRINGS, {"weight": "heavy"}, "weight is not a number", "heavy"),
     (STRINGS, {"margin": float("nan")}, "margin is not a number", "nan"),
     (STRINGS, {"margin": 10**400}, "margin is not a number", "1000"),
     (STRINGS, {"score_chosen": "good", "score_rejected": 1}, "score_chosen is not a number", "good"),
@@ -212,7 +215,17 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-OTHERS = ["margin", "system", "tools", "dimensions", "score_chosen", "history", "responses", "ref_chosen_logps"]
+OTHERS = [
+    "margin",
+    "weight",
+    "system",
+    "tools",
+    "dimensions",
+    "score_chosen",
+    "history",
+    "responses",
+    "ref_chosen_logps",
+]
 
 
 @settings(max_examples=400, deadline=None, database=None)

@@ -83,6 +83,19 @@ def test_the_margin_column_comes_before_the_scores() -> None:
     assert pair.margin == 0.5
 
 
+@pytest.mark.parametrize(("weight", "expected"), [(2, 2.0), (0.25, 0.25), ("1.5", 1.5), (None, 1.0)])
+def test_the_weight_column_weighs_every_pair_of_the_row(weight: object, expected: float) -> None:
+    """A table of text writes it as text."""
+    (pair,) = convert({**MESSAGES, "weight": weight})
+    assert pair.weight == expected
+    assert pair.id == convert(MESSAGES)[0].id, "it is the same text"
+
+
+def test_a_row_without_weight_would_teach_nothing() -> None:
+    found = convert({**MESSAGES, "weight": 0.0})
+    assert isinstance(found, Dropped) and found.reason == "weight of 0"
+
+
 def dimensions(helpfulness: tuple[float, float], length: tuple[float, float]) -> dict[str, Any]:
     sides = {"helpfulness": helpfulness, "length": length}
     return {name: dict(zip(("chosen", "rejected"), values, strict=True)) for name, values in sides.items()}

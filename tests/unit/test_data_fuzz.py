@@ -42,7 +42,17 @@ TURNS = st.lists(
     max_size=4,
 )
 PLAUSIBLE = TEXTS | TURNS | st.lists(TEXTS, max_size=4) | st.lists(st.integers(0, 300), max_size=6) | ANYTHING
-OPTIONAL = ("prompt", "system", "input", "tools", "margin", "dimensions", "ref_chosen_logps", "ref_rejected_logps")
+OPTIONAL = (
+    "prompt",
+    "system",
+    "input",
+    "tools",
+    "margin",
+    "weight",
+    "dimensions",
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+)
 
 
 def is_text(messages: list[Message]) -> bool:

@@ -50,6 +50,7 @@ def a_pair(number: int, **change: Any) -> TokenizedPair:
         "dataset": "given",
         "id": f"{draw.getrandbits(64):016x}",
         "margin": None if number % 2 else draw.random(),
+        "weight": 1.0 if number % 4 else draw.random(),
         "reference": None if number % 5 else (-draw.random(), -draw.random()),
     }
     return TokenizedPair(**{**values, **change})

@@ -32,12 +32,12 @@ def text_of(tokenizer: Any, ids: list[int]) -> str:
 
 def test_chatml_prompt_and_answers() -> None:
     tokenizer = tiny_tokenizer(template=CHATML)
-    found = tokenized(pair("Is he?", margin=2.0), tokenizer)
+    found = tokenized(pair("Is he?", margin=2.0, weight=0.5), tokenizer)
     assert text_of(tokenizer, found.prompt_ids) == "<|im_start|>user\nIs he?<|im_end|>\n<|im_start|>assistant\n"
     assert text_of(tokenizer, found.chosen_ids) == "he does<|im_end|>"  # not the line break after it
     assert text_of(tokenizer, found.rejected_ids) == "he<|im_end|>"
     assert found.chosen_ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert (found.source, found.margin, found.cut) == ("a:1", 2.0, ())
+    assert (found.source, found.margin, found.weight, found.cut) == ("a:1", 2.0, 0.5, ())
     assert found.id == pair("Is he?", margin=2.0).id
 
 

@@ -9,6 +9,7 @@ import pytest
 from dpo.build_groups import Sides, build_groups
 from dpo.config.compose import compose_run
 from dpo.data.collate import collate
+from dpo.data.group import split_group
 from dpo.data.pair import TokenizedPair
 from dpo.data.store.pairs import PairList
 from dpo.errors import DataError
@@ -49,6 +50,28 @@ def test_a_row_without_margin_is_named() -> None:
         built("odpo", pairs, [])
     assert built("sigmoid", pairs, []).train[1].margins is None
     assert collate([*built("sigmoid", pairs, []).train], "packed").margins is None
+
+
+def test_weights_reach_the_loss_row_by_row() -> None:
+    """Pairs first, then rows with a good answer, then those with a bad one; the groups' units are their sums."""
+    pairs = [pair(1, 7, weight=0.5), pair(2, 8, weight=2.0), pair(3, 7, weight=1.5)]
+    pairs[1].chosen_ids = []
+    groups = built("kto", [*pairs, pair(4, 9)], []).train
+    assert [group.weights for group in groups] == [[0.5, 1.5], [2.0], [1.0]]
+    assert collate([groups[1], groups[0]], "packed").weights.tolist() == [0.5, 1.5, 2.0]
+    counts = groups[0].counts
+    assert (counts.rows, counts.answers, counts.answer_tokens, counts.chosen_tokens) == (2.0, 4.0, 6.0, 2.0)
+    (alone,) = built("sft", pairs[:1], []).train
+    assert (alone.weights, alone.counts.chosen_tokens) == ([0.5], 0.5)
+    parts = list(split_group(groups[0], lambda part: len(part.pairs) < 2))
+    assert [part.weights for part in parts] == [[0.5], [1.5]]
+
+
+def test_ranks_have_no_weights() -> None:
+    pairs = [pair(1, 1), pair(2, 2, weight=2.0), pair(3, 3, weight=0.5)]
+    with pytest.raises(DataError, match=r"f\.jsonl:2 and 1 more rows have a `weight`.*loss=aot.*loss=sigmoid"):
+        built("aot", pairs, [])
+    assert len(built("aot", pairs[:1], []).train) == 1
 
 
 def test_answers_to_other_prompts_are_there_when_a_loss_asks() -> None:

@@ -14,9 +14,10 @@ from dpo.config.losses import (
     SftLossConfig,
     SigmoidLossConfig,
 )
-from dpo.data.batch import PairLogps, join
+from dpo.data.batch import PairLogps
 from dpo.losses.loss import Loss
 from dpo.losses.registry import LOSSES
+from dpo.losses.whole_step import join
 
 pytestmark = pytest.mark.unit
 
@@ -160,6 +161,17 @@ def test_joined_parts_are_the_whole() -> None:
     assert joined.margins.tolist() == one.margins.tolist()
 
 
+def test_joined_weights_follow_their_rows() -> None:
+    """Pairs of all parts, then rows with a good answer, then those with a bad one."""
+    one, other = (replace(part, margins=None) for part in parts(2, 2))
+    one.desirable, one.weights = torch.tensor([1]), torch.tensor([1.0, 2.0, 3.0])
+    other.undesirable, other.weights = torch.tensor([0]), torch.tensor([4.0, 5.0, 6.0])
+    joined = join([one, other])
+    assert joined.weights is not None and joined.weights.tolist() == [1, 2, 4, 5, 3, 6]
+    assert joined.desirable.tolist() == [1] and joined.undesirable.tolist() == [4]
+    assert join(parts(2, 2)).weights is None
+
+
 # The loss of a pair alone, for what is written down of bad steps
 
 
@@ -172,5 +184,7 @@ def test_the_loss_of_each_pair() -> None:
     mix = Loss(MixLossConfig(terms=[{"name": "sigmoid"}, {"name": "sft", "weight": 2}])).per_pair(logps)
     plain = Loss(SigmoidLossConfig()).values(logps)[0].tolist()
     assert mix is not None and mix.tolist() == pytest.approx([v - 2 * c for v, c in zip(plain, CHOSEN, strict=True)])
+    weighted = Loss(SigmoidLossConfig()).per_pair(replace(logps, weights=torch.tensor([1.0, 0.5, 2.0, 1.0])))
+    assert weighted is not None and weighted.tolist() == [w * v for w, v in zip([1, 0.5, 2, 1], plain, strict=True)]
     for name in ("aot", "bco", "kto"):
         assert Loss(knobs_of(name)).per_pair(logps) is None

@@ -263,7 +263,7 @@ def test_of_unpaired_rows_what_is_there_is_computed(tmp_path: Path, said: Callab
     assert all(group.reference is not None for section in groups.sections for group in section)
     lengths = [len(group.reference or []) - len(group.responses) for section in groups.sections for group in section]
     assert {*lengths} == {0}
-    n_answers = sum(group.counts.answers for group in (*groups.train, *groups.held_out))
+    n_answers = int(sum(group.counts.answers for group in (*groups.train, *groups.held_out)))
     assert n_answers == 12 + 2 * 6
     n_other = sum(len(group.responses) for section in groups.sections[2:] for group in section)
     assert f"0 of {n_answers + n_other} responses found" in said()

@@ -3,7 +3,7 @@
 The model is a table of log-probabilities, one per response, and the workers are threads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,12 +36,13 @@ REFERENCE = torch.tensor([REF_CHOSEN, REF_REJECTED]).T
 MISMATCHED = torch.tensor([[-7.0, -9.0], [-20.0, -3.5], [-4.0, -6.0], [-11.0, -2.0]])
 SHIFT = torch.tensor([[2.0, 1.0], [0.5, 0.0], [-1.0, 3.0], [1.0, -0.5]])  # of MISMATCHED from its reference
 LENGTHS = list(zip(LENGTHS_CHOSEN, LENGTHS_REJECTED, strict=True))
-COUNTS = Counts(pairs=4, answers=8, response_tokens=110, chosen_tokens=58, tokens=122)
+COUNTS = Counts(pairs=4, response_tokens=110, tokens=122, rows=4, answers=8, answer_tokens=110, chosen_tokens=58)
 PAIRED = "pppp"
 UNPAIRED = "gpbb"  # row 0 has a good answer alone, rows 2 and 3 a bad one
+EVEN, WEIGHTS = (1.0, 1.0, 1.0, 1.0), (0.5, 3.0, 1.0, 1.75)
 
 
-def group(number: int, rows: str = PAIRED) -> PromptGroup:
+def group(number: int, rows: str = PAIRED, weights: Sequence[float] = EVEN) -> PromptGroup:
     sides = {"p": [0, 1], "g": [0], "b": [1]}[rows[number]]
     return PromptGroup(
         prompt_ids=[1] * 3,
@@ -51,12 +52,13 @@ def group(number: int, rows: str = PAIRED) -> PromptGroup:
         sources=[""],
         datasets=["even" if number % 2 == 0 else "odd"],
         margins=[0.5 * number],
+        weights=[weights[number]],
     )
 
 
 def other(number: int) -> PromptGroup:
     """The prompt with the answers to another one."""
-    return replace(group(number), pairs=[])
+    return replace(group(number), pairs=[], weights=[])
 
 
 def entries(batch: Batch, judged: Tensor, others: Tensor) -> Tensor:
@@ -88,16 +90,18 @@ class Table:
         return entries(batch, REFERENCE, MISMATCHED - SHIFT)
 
 
-def computed(knobs: LossConfig, cut: list[list[list[int]]], rows: str = PAIRED) -> tuple[dict[str, float], Tensor]:
+def computed(
+    knobs: LossConfig, cut: list[list[list[int]]], rows: str = PAIRED, weights: Sequence[float] = EVEN
+) -> tuple[dict[str, float], Tensor]:
     """(record, gradient) of a step whose rows are cut into [worker][micro-batch]."""
-    counts = total(group(number, rows).counts for number in range(4))
+    counts = total(group(number, rows, weights).counts for row in (r for mine in cut for r in mine) for number in row)
 
     def work(member: Any) -> tuple[Tensor, Tensor]:
         table, loss, mine = Table(), Loss(knobs), cut[member.rank]
 
         def batches() -> Iterator[tuple[Batch, bool]]:
             for i, row in enumerate(mine):
-                yield collate([group(number, rows) for number in row], "packed"), i == len(mine) - 1
+                yield collate([group(number, rows, weights) for number in row], "packed"), i == len(mine) - 1
 
         def others() -> Iterator[Batch]:
             return (collate([other(number) for number in row], "packed") for row in mine)
@@ -153,6 +157,64 @@ def test_nor_with_unpaired_rows(knobs: LossConfig, cut: list[list[list[int]]]) -
     assert torch.equal(gradient != 0, there)
     accuracies = {name for name in record if name.startswith("rewards/accuracies")}
     assert accuracies == {"rewards/accuracies", "rewards/accuracies/odd"}, "the even rows hold no pair"
+
+
+WEIGHTED = [name for name, kind in LOSSES.items() if kind.takes_weights]
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("name", [*WEIGHTED, "both"])
+def test_nor_with_weights(name: str, cut: list[list[list[int]]]) -> None:
+    """And a step is the same mean when all weights are thrice as large."""
+    knobs = knobs_of("sft", answers="both") if name == "both" else knobs_of(name)
+    expected, expected_gradient = computed(knobs, WHOLE, weights=[3 * weight for weight in WEIGHTS])
+    record, gradient = computed(knobs, cut, weights=WEIGHTS)
+    assert record == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-9)
+    even, _ = computed(knobs, WHOLE)
+    assert abs(even["loss"] - record["loss"]) > 1e-3 * abs(even["loss"])
+    assert {key: value for key, value in record.items() if key != "loss"} == pytest.approx(
+        {key: value for key, value in even.items() if key != "loss"}, rel=1e-6
+    ), "metrics count every row as one"
+
+
+@pytest.mark.parametrize("knobs", [knobs_of("kto"), knobs_of("bco"), UNPAIRED_MIX], ids=repr)
+def test_nor_with_weights_of_unpaired_rows(knobs: LossConfig) -> None:
+    expected, expected_gradient = computed(knobs, WHOLE, UNPAIRED, WEIGHTS)
+    for cut in CUTS.values():
+        record, gradient = computed(knobs, cut, UNPAIRED, WEIGHTS)
+        assert record == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-9)
+
+
+OF_ITS_ROWS = ("bco", "beta_dpo", "kto")  # measured by means over the step, in which every row counts as one
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTED if name not in OF_ITS_ROWS])
+def test_a_weight_of_two_is_the_same_row_twice(name: str) -> None:
+    twice, expected = computed(knobs_of(name), [[[0, 1, 2, 3, 0, 3]]])
+    record, gradient = computed(knobs_of(name), WHOLE, weights=(2.0, 1.0, 1.0, 2.0))
+    assert record["loss"] == pytest.approx(twice["loss"], rel=1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_weighted_losses_by_their_formulas() -> None:
+    """Rows by their weight; answers and tokens by that of their row."""
+    x, y = (TABLE - REFERENCE).T
+    weights = torch.tensor(WEIGHTS)
+    dpo, gradient = computed(knobs_of("sigmoid", beta=0.5), WHOLE, weights=WEIGHTS)
+    share = weights / weights.sum()
+    assert dpo["loss"] == pytest.approx((share * -F.logsigmoid(0.5 * (x - y))).sum().item(), rel=1e-6)
+    slope = -0.5 * share * torch.sigmoid(-0.5 * (x - y))
+    torch.testing.assert_close(gradient, torch.stack([slope, -slope], 1), rtol=1e-5, atol=1e-8)
+    sft, _ = computed(knobs_of("sft"), WHOLE, weights=WEIGHTS)
+    tokens = weights * torch.tensor(LENGTHS_CHOSEN)
+    assert sft["loss"] == pytest.approx((weights @ -TABLE[:, 0] / tokens.sum()).item(), rel=1e-6)
+    kto, _ = computed(knobs_of("kto", beta=0.5), WHOLE, UNPAIRED, WEIGHTS)
+    z0, (w0, w1, w2, w3) = SHIFT.mean(), WEIGHTS
+    good = w0 * torch.sigmoid(0.5 * (z0 - x[0])) + w1 * torch.sigmoid(0.5 * (z0 - x[1]))
+    bad = sum(w * torch.sigmoid(0.5 * (y[i] - z0)) for i, w in ((1, w1), (2, w2), (3, w3)))
+    assert kto["loss"] == pytest.approx(((good + bad) / (w0 + 2 * w1 + w2 + w3)).item(), rel=1e-6)
 
 
 def test_unpaired_rows_by_their_formulas() -> None:

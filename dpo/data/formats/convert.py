@@ -57,6 +57,7 @@ class Converter:
         check_prompt(judgement.prompt)
         if (margin := parse_number(values.get("margin"), "margin")) is not None:
             judgement.margin = margin
+        weight = _weight(values)
         reference = _reference(values, judgement) if self.settings.reference_logps == "auto" else None
         prompt = [unweighted(turn) for turn in judgement.prompt]
         return [
@@ -68,6 +69,7 @@ class Converter:
                 dataset=self.dataset,
                 tools=judgement.tools,
                 margin=one.margin,
+                weight=weight,
                 reference=reference[::-1] if reference and one.swapped else reference,
                 remarks=one.remarks,
             )
@@ -143,6 +145,16 @@ def _require_text_alone(row: Values) -> None:
     for name in NOT_TEXT:
         if row.get(name):
             raise RowProblem("content is not text", f"the row comes with {name}; only text can be read")
+
+
+def _weight(row: Values) -> float:
+    """Of the row's loss, 1 where it says none. Raises RowProblem; LeftOut: it is 0, so that nothing would be learnt."""
+    weight = parse_number(row.get("weight"), "weight")
+    if weight == 0:
+        raise LeftOut("weight of 0", "the row's own weight is 0")
+    if weight is not None and weight < 0:
+        raise RowProblem("negative weight", f"weight is {weight:g}, expected a number from 0 on")
+    return 1.0 if weight is None else weight
 
 
 def _reference(row: Values, judgement: Judgement) -> tuple[float, float] | None:

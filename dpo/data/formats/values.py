@@ -2,7 +2,6 @@
 
 import json
 import math
-from contextlib import suppress
 from typing import Any
 
 Values = dict[str, Any]
@@ -50,7 +49,8 @@ def parse_text(value: object, name: str, absent: str = WRONG_TYPE) -> str:
 
 
 def parse_number(value: object, name: str) -> float | None:
-    """An optional number of the pair itself. Raises RowProblem: neither null nor a finite number."""
+    """An optional number of the pair itself, which tables of text write as text. Raises RowProblem: neither null nor a
+    finite number."""
     if value is None:
         return None
     number = _as_float(value)
@@ -65,9 +65,6 @@ def parse_score(value: object, name: str) -> float | None:
         return None
     if isinstance(value, float) and math.isnan(value):
         return None
-    if isinstance(value, str):
-        with suppress(ValueError):  # then `parse_number` says what it is
-            value = float(value)
     return parse_number(value, name)
 
 
@@ -111,6 +108,8 @@ def shorten(value: Any) -> str:
 
 def _as_float(value: object) -> float:
     try:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        return math.nan
     except OverflowError:  # an integer beyond 1.8e308
         return math.inf

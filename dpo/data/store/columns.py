@@ -49,6 +49,7 @@ FIXED: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "prompt_key": ("uint64", lambda r: prompt_key(r.pair.prompt_ids)),
     "row": ("uint64", lambda r: r.row),
     "margin": ("float64", lambda r: _number(r.pair.margin)),
+    "weight": ("float64", lambda r: r.pair.weight),
     "ref_chosen": ("float64", lambda r: _number(r.pair.reference and r.pair.reference[0])),
     "ref_rejected": ("float64", lambda r: _number(r.pair.reference and r.pair.reference[1])),
     "cut": ("uint8", lambda r: sum(1 << bit for bit, part in enumerate(PARTS) if part in r.pair.cut)),

@@ -159,6 +159,7 @@ def _pair(file: ArrowFile, number: int, dataset: str) -> TokenizedPair:
         dataset=dataset,
         id=f"{file.value('id', number):016x}",
         margin=None if isnan(margin) else margin,
+        weight=file.value("weight", number),
         reference=None if isnan(chosen) else (chosen, file.value("ref_rejected", number)),
     )
 

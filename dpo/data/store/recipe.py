@@ -27,7 +27,7 @@ from dpo.data.text.template import ChatTemplate
 from dpo.digests import FileDigests
 
 # Raise it when the same rows and settings would give other pairs or columns: what is kept is then prepared anew.
-DATA_VERSION = 3
+DATA_VERSION = 4
 
 # Settings of data= without a say in the content of one source, or with a place of their own in `made_from`.
 WITHOUT_EFFECT = (

@@ -23,6 +23,7 @@ def given_pair(pair: Pair, size: int) -> TokenizedPair:
         dataset=pair.dataset,
         id=pair.id,
         margin=pair.margin,
+        weight=pair.weight,
         reference=pair.reference,
     )
 

@@ -101,6 +101,7 @@ def _assemble(pair: Pair, one: RenderedPair, encoded: _Encoded, encoder: Encoder
         dataset=pair.dataset,
         id=pair.id,
         margin=pair.margin,
+        weight=pair.weight,
         reference=pair.reference,
     )
     return _problem(pair, result) or result

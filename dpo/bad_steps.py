@@ -70,7 +70,7 @@ class BadSteps:
 
     def _pairs(self, batch: Batch) -> list[dict[str, Any]]:
         """What every pair of the batch gives; of one answer alone, that."""
-        logps = look(self.engine, self.reference, batch)
+        logps = look(self.engine, self.reference, batch, self.loss)
         if not logps.real:
             return []
         losses = self.loss.per_pair(logps)

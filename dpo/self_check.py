@@ -67,7 +67,7 @@ class SelfCheck:
         """Over the first micro-batches of all workers, and whether all their rows are pairs: only of these is the value
         known. kto's baseline is left out: zero while policy = reference."""
         stats = StepStats(self.loss, self.world.device)
-        logps = look(self.engine, self.reference, batch.to(self.world.device))
+        logps = look(self.engine, self.reference, batch.to(self.world.device), self.loss)
         shares = step_shares([logps], self.loss, self.world, learning=False)
         stats.add(batch.counts, logps, self.loss.values(logps, shares[0] if shares else None))
         self.world.data_sum(stats.sums)

@@ -45,14 +45,15 @@ def train_step(engine: Engine, reference: Reference, work: Work, loss: Loss, wor
     baseline = divergence(engine, reference, work.mismatched(), world) if loss.needs_mismatched else 0.0
     seen: list[PairLogps] = []
     if loss.scope == "step" and work.n_batches > 1:
-        seen = [look(engine, reference, batch, baseline) for batch, _ in work.batches()]
+        seen = [look(engine, reference, batch, loss, baseline) for batch, _ in work.batches()]
     shares = step_shares(seen, loss, world, learning=True) if seen else None
     stats = StepStats(loss, world.device, work.datasets)
     units = loss.units(work.counts)
     for i, (batch, last) in enumerate(work.batches()):
         expected = seen[i].reference if seen else reference.logps(batch)
-        policy = engine.forward(batch)
+        policy, alignment = scores(engine, batch, loss)
         logps = pair_logps(batch, policy.detach(), expected, baseline)
+        logps.alignment = alignment
         shares = shares or step_shares([logps], loss, world, learning=True)
         values, slope = loss.value_and_slope(logps, units, shares[i] if shares else None)
         # A loss can be infinite where its slope is finite (log 0): this carries it into the gradient, and with the
@@ -64,10 +65,21 @@ def train_step(engine: Engine, reference: Reference, work: Work, loss: Loss, wor
 
 
 @torch.no_grad()
-def look(engine: Engine, reference: Reference, batch: Batch, baseline: Tensor | float = 0.0) -> PairLogps:
-    """The log-probabilities of a micro-batch, without a gradient."""
+def look(engine: Engine, reference: Reference, batch: Batch, loss: Loss, baseline: Tensor | float = 0.0) -> PairLogps:
+    """What `loss` asks of a micro-batch, without a gradient."""
     expected = reference.logps(batch)
-    return pair_logps(batch, engine.forward(batch), expected, baseline)
+    policy, alignment = scores(engine, batch, loss)
+    logps = pair_logps(batch, policy, expected, baseline)
+    logps.alignment = alignment
+    return logps
+
+
+def scores(engine: Engine, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities [R], and where `loss` asks for it the alignment [R] of `PairLogps`, without a gradient."""
+    if not loss.needs_alignment:
+        return engine.forward(batch), None
+    policy, alignment = engine.forward(batch, aligned=True)
+    return policy, alignment.detach() / batch.tokens
 
 
 def step_shares(parts: list[PairLogps], loss: Loss, world: World, *, learning: bool) -> list[Share] | None:

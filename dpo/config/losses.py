@@ -45,6 +45,13 @@ class BetaDpoLossConfig(BetaLossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class WpoLossConfig(BetaLossConfig):
+    name: str = one_of("wpo", "wpo")
+    beta: float = number(0.1, above=0, usual="0.01 to 0.5")
+    label_smoothing: float = number(0.0, low=0, high=HALF, usual="0 to 0.3")  # probability that a label is flipped
+
+
+@dataclass(kw_only=True, slots=True)
 class RobustLossConfig(BetaLossConfig):
     name: str = one_of("robust", "robust")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
@@ -215,6 +222,7 @@ class MixLossConfig(LossConfig):
 SCHEMAS: tuple[type[LossConfig], ...] = (
     SigmoidLossConfig,
     BetaDpoLossConfig,
+    WpoLossConfig,
     RobustLossConfig,
     HingeLossConfig,
     IpoLossConfig,

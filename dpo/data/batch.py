@@ -200,6 +200,8 @@ class PairLogps:
     datasets: list[str] = field(default_factory=list)  # [P + D + U]
     margins: Tensor | None = None  # [P], the data's own; None where not every pair has one
     weights: Tensor | None = None  # [P + D + U] float64, of their losses; None: 1 each
+    # [R] mean over scored tokens of log pi(token) - log sum_v pi(v)^2, where the loss asks for it
+    alignment: Tensor | None = None
     baseline: Tensor | float = 0.0  # [] what kto and bco measure log-ratios or rewards from
     real: bool = True  # False for a filler, whose responses count nowhere
 

@@ -32,8 +32,8 @@ class Engine(Protocol):
     def applied(self) -> int:
         """Optimizer steps that weights and moments have taken."""
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Summed log-probability per response: [R] float32."""
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        """Summed log-probability per response: [R] float32; `aligned`: [2, R], see `Scorer`."""
 
     def backward(self, objective: Tensor, last: bool) -> None:
         """Add this worker's part of the gradient. `last` closes the step: gradients are then summed over workers."""

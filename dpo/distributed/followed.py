@@ -20,8 +20,8 @@ class FollowedEngine:
         self.engine, self.followers = engine, followers
         self.scorer = engine.scorer
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.engine.forward(batch)
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        return self.engine.forward(batch, aligned)
 
     def backward(self, objective: Tensor, last: bool) -> None:
         self.engine.backward(objective, last)

@@ -31,8 +31,8 @@ class PlainEngine(AppliedSteps):
         self.optimizer = adamw(parameter_groups(self._masters, optim.weight_decay), optim)
         self._scale = LossScale(world.device.type) if world.precision == "fp16" else None
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.scorer(batch)
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        return self.scorer(batch, aligned)
 
     def backward(self, objective: Tensor, last: bool) -> None:
         summing = self._sums if last else None

@@ -35,8 +35,8 @@ class ZeroEngine(AppliedSteps):
         fp16 = world.precision == "fp16"
         self._scale = DeepSpeedLossScale(self.engine.optimizer.loss_scaler) if fp16 else None
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.engine(batch)
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        return self.engine(batch, aligned)
 
     def backward(self, objective: Tensor, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)

@@ -48,7 +48,7 @@ class HeldOut:
         counts, seen = [], []
         for batch in self._batches(self.groups):
             counts.append(batch.counts)
-            seen.append(look(self.engine, self.reference, batch, baseline))
+            seen.append(look(self.engine, self.reference, batch, self.loss, baseline))
         self.engine.scorer.train()
         shares = step_shares(seen, self.loss, self.world, learning=False)
         stats = StepStats(self.loss, self.world.device, self.datasets)

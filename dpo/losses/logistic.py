@@ -15,6 +15,7 @@ from dpo.config.losses import (
     RobustLossConfig,
     SigmoidLossConfig,
     SigmoidNormLossConfig,
+    WpoLossConfig,
 )
 from dpo.data.batch import PairLogps
 from dpo.losses.capped import expm1_capped
@@ -75,6 +76,17 @@ def beta_dpo(logps: PairLogps, knobs: BetaDpoLossConfig) -> Tensor:
     """DPO that holds the policy nearer to the reference in a step whose pairs are easy. Of the paper without its
     beta-guided sampling, which trains on a random part of every batch."""
     return -F.logsigmoid(step_beta(logps, knobs) * margins(logps, knobs))
+
+
+def wpo(logps: PairLogps, knobs: WpoLossConfig) -> Tensor:
+    """DPO of pairs weighted by how likely the policy is to write them itself: w is the product of both answers'
+    exp(mean over tokens of log pi(token) - log sum_v pi(v)^2), without a gradient. The product is at most 1, as in the
+    authors' code, not each factor. The step divides by the pairs, not by the sum of w."""
+    assert logps.alignment is not None
+    of_chosen, of_rejected = logps.sides(logps.alignment.detach())
+    weight = (of_chosen + of_rejected).clamp(max=0).exp()
+    chosen, rejected = implicit_rewards(logps, knobs)
+    return weight * smoothed(chosen - rejected, knobs.label_smoothing)
 
 
 def robust(logps: PairLogps, knobs: RobustLossConfig) -> Tensor:
@@ -140,6 +152,14 @@ KINDS = (
         seen=margins,
         step_beta=step_beta,
         first=ln_2,
+    ),
+    LossKind(
+        function=wpo,
+        knobs=WpoLossConfig,
+        equation="w (-(1-e) ls(b d) - e ls(-b d)), w = min(1, exp(ac + ar)), ac, ar: mean of ln pi(t) - "
+        "ln sum_v pi(v)^2 over the tokens t of each answer",
+        paper="Zhou et al. 2024, arXiv:2406.11827",
+        needs_alignment=True,
     ),
     LossKind(
         function=robust,

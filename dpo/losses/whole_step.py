@@ -33,5 +33,6 @@ def join(parts: list[PairLogps]) -> PairLogps:
         weights=torch.cat([kind for kinds in zip(*weights, strict=True) for kind in kinds])
         if len(weights) == len(real)
         else None,
+        alignment=whole([part.alignment for part in real]),
         baseline=real[0].baseline,
     )

@@ -42,11 +42,16 @@ class ScoringHead(nn.Linear):
         linear.softcap, linear.scale = softcap, scale
         return linear
 
-    def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Without targets the plain projection. hidden [S, D], targets [S] -> log-probabilities [S], float32."""
+    def forward(self, hidden: Tensor, targets: Tensor | None = None, aligned: bool = False) -> Tensor:
+        """Without targets the plain projection. hidden [S, D], targets [S] -> log-probabilities [S], float32.
+
+        `aligned`: [2, S], under them how likely each token is among all that could have stood there, log p(target) -
+        log sum_v p(v)^2, without a gradient.
+        """
         if targets is None:
             return super().forward(hidden)
-        return _LogProb.apply(hidden, self.weight, self.bias, targets, self.softcap, self.scale)
+        logps, alignment = _LogProb.apply(hidden, self.weight, self.bias, targets, self.softcap, self.scale, aligned)
+        return torch.stack([logps, alignment]) if aligned else logps
 
 
 class _LogProb(torch.autograd.Function):
@@ -62,18 +67,26 @@ class _LogProb(torch.autograd.Function):
         targets: Tensor,
         softcap: float | None,
         scale: float,
-    ) -> Tensor:
+        aligned: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         logits = _Logits(hidden=hidden, weight=weight, bias=bias, targets=targets, softcap=softcap, scale=scale)
         total = torch.full_like(targets, -torch.inf, dtype=torch.float32)
+        squares = torch.full_like(total, -torch.inf)  # log sum_v exp(2 logit)
         found = torch.zeros_like(total)
         for part in logits.slices():
             found = torch.where(part.inside, part.values.gather(1, part.column)[:, 0], found)
             top = part.values.amax(1)
             here = part.values.sub_(top[:, None]).exp_().sum(1).log_().add_(top)
             total = torch.logaddexp(total, here)
+            if aligned:
+                squares = torch.logaddexp(squares, part.values.square_().sum(1).log_().add_(2 * top))
         ctx.save_for_backward(hidden, weight, bias, targets, total)
         ctx.options = softcap, scale
-        return found - total
+        if not aligned:
+            return found - total, None
+        alignment = found + total - squares  # (found - total) - (squares - 2 total)
+        ctx.mark_non_differentiable(alignment)
+        return found - total, alignment
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,6 +115,7 @@ class _LogProb(torch.autograd.Function):
             grad_hidden if grad_hidden is None else grad_hidden.to(hidden.dtype),
             grad_weight,
             grad_bias,
+            None,
             None,
             None,
             None,

@@ -60,8 +60,9 @@ class Scorer(nn.Module):
             self.causal_lm.train(training)
             self._use_layout_attention()
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Summed log-probability of every response in its context: [R] float32, natural logarithm."""
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        """Summed log-probability of every response in its context: [R] float32, natural logarithm. `aligned`: [2, R],
+        under them the sums of what `ScoringHead` gives."""
         if batch.segments is not None:
             inputs: dict[str, Any] = {"position_ids": batch.positions, "segments": batch.segments}
             if self.sequence is not None:
@@ -71,9 +72,9 @@ class Scorer(nn.Module):
         with Offload() if self.offload else nullcontext():
             hidden = self.causal_lm.base_model(input_ids=batch.ids, use_cache=False, **inputs).last_hidden_state
         scored = hidden.flatten(0, 1).index_select(0, batch.scored)
-        per_token = self.causal_lm.get_output_embeddings()(scored, batch.targets)
-        logps = per_token.new_zeros(len(batch.tokens)).index_add(0, batch.response, per_token)
-        return logps if self.sequence is None else self.sequence.sum(logps)
+        per_token = self.causal_lm.get_output_embeddings()(scored, batch.targets, aligned)
+        sums = per_token.new_zeros(*per_token.shape[:-1], len(batch.tokens)).index_add(-1, batch.response, per_token)
+        return sums if self.sequence is None else self.sequence.sum(sums)
 
 
 def _logit_scale(config: object) -> float:

@@ -25,6 +25,7 @@ def test_a_shared_row_scores_and_learns_the_same(tmp_path: Path) -> None:
         rounding = 1e-2 if "bfloat16" in case["case"] else 1e-5
         assert case["logps"] < rounding, case
         assert case["gradient"] < rounding, case
+        assert case["alignment"] < rounding, case
     assert [0, 13] in [case["scored"] for case in found]
 
 

@@ -29,6 +29,7 @@ MORE: dict[str, tuple[str, ...]] = {
     "mix": MIX,
     "kto-computed": ("loss=kto", "reference=sharded", "layout=padded"),
     "beta-dpo": ("loss=beta_dpo", "loss.momentum=0.5"),
+    "wpo": ("loss=wpo", "reference=sharded"),
     "simpo": ("loss=simpo", "loss.beta=2"),
     "odds": ("loss=orpo",),
 }

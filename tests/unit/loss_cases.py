@@ -13,6 +13,7 @@ CHOSEN, REJECTED = [-12.5, -40.0, -3.25, -60.0], [-14.0, -31.0, -9.5, -58.5]
 REF_CHOSEN, REF_REJECTED = [-13.0, -37.5, -5.0, -60.75], [-12.0, -33.0, -8.0, -55.0]
 LENGTHS_CHOSEN, LENGTHS_REJECTED = [5.0, 20.0, 2.0, 31.0], [7.0, 11.0, 4.0, 30.0]
 MARGINS = [0.5, 2.0, 0.0, 1.25]
+ALIGNED_CHOSEN, ALIGNED_REJECTED = [-0.5, 0.25, -2.0, 0.75], [-0.25, -1.0, 0.5, -0.5]
 COUNTS = Counts(pairs=7, response_tokens=30, tokens=99, rows=7, answers=14, answer_tokens=30, chosen_tokens=12)
 MIX = [{"name": "sigmoid", "weight": 0.8, "beta": 0.3}, {"name": "aot"}, {"name": "sft", "weight": 0.5}]
 
@@ -36,6 +37,7 @@ def pair_logps(
         tokens=torch.tensor([*LENGTHS_CHOSEN[:n], *LENGTHS_REJECTED[:n]]),
         pairs=torch.tensor([(i, n + i) for i in range(n)]),
         margins=torch.tensor(MARGINS[:n], dtype=dtype),
+        alignment=torch.tensor([*ALIGNED_CHOSEN[:n], *ALIGNED_REJECTED[:n]], dtype=dtype),
         baseline=baseline,
     )
 
@@ -48,6 +50,7 @@ def moved(logps: PairLogps, by: Tensor) -> PairLogps:
         tokens=logps.tokens,
         pairs=logps.pairs,
         margins=logps.margins,
+        alignment=logps.alignment,
         baseline=logps.baseline,
     )
 
@@ -60,7 +63,9 @@ def parts(*sizes: int) -> list[PairLogps]:
         found.append(
             pair_logps(CHOSEN[start:end], REJECTED[start:end], (REF_CHOSEN[start:end], REF_REJECTED[start:end]))
         )
-        found[-1].tokens = pair_logps().tokens[[*range(start, end), *range(4 + start, 4 + end)]]
+        sides = [*range(start, end), *range(4 + start, 4 + end)]
+        found[-1].tokens = pair_logps().tokens[sides]
+        found[-1].alignment = pair_logps().alignment[sides]  # type: ignore[index]
         found[-1].margins = pair_logps().margins[start:end]  # type: ignore[index]
         start = end
     return found

@@ -43,6 +43,28 @@ def test_head_with_bias_in_slices(
         torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("softcap", [3.0, None])
+def test_alignment_is_that_of_the_whole_softmax(softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And changes neither the log-probabilities nor their gradients; it has none itself."""
+    linear = nn.Linear(16, VOCAB)
+    hidden, targets, slopes = torch.randn(11, 16, requires_grad=True), torch.randint(VOCAB, (11,)), torch.randn(11)
+    logits = 0.5 * linear(hidden).double()
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
+    p = logits.softmax(-1)
+    expected = p[torch.arange(11), targets].log() - (p**2).sum(1).log()
+    scoring = ScoringHead.take_over(linear, softcap=softcap, scale=0.5)
+    alone = scoring(hidden, targets)
+    (gradient,) = torch.autograd.grad(alone, hidden, slopes)
+    for width in (VOCAB, 20):
+        narrow_slices(monkeypatch, width)
+        logps, alignment = scoring(hidden, targets, aligned=True)
+        torch.testing.assert_close(alignment.double(), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logps, alone, rtol=1e-6, atol=1e-6)
+        (found,) = torch.autograd.grad((logps * slopes + 7 * alignment).sum(), hidden)
+        torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-6)
+
+
 def test_head_without_scored_tokens() -> None:
     """A worker may hold none of a pair's answer: nothing comes out, and every gradient is there and zero."""
     scoring = ScoringHead.take_over(nn.Linear(16, VOCAB))
@@ -62,8 +84,10 @@ def test_logits_far_from_zero_stay_finite(monkeypatch: pytest.MonkeyPatch) -> No
     hidden, targets = 300 * torch.randn(11, 16), torch.randint(VOCAB, (11,))
     expected = linear(hidden).log_softmax(-1)[torch.arange(11), targets]
     assert expected.min() < -200
-    found = ScoringHead.take_over(linear)(hidden, targets)
+    found, alignment = ScoringHead.take_over(linear)(hidden, targets, aligned=True)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    squares = (2 * linear(hidden).log_softmax(-1)).logsumexp(1)
+    torch.testing.assert_close(alignment, expected - squares, rtol=1e-5, atol=1e-4)
 
 
 def test_bf16_head_sums_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

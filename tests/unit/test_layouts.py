@@ -183,6 +183,23 @@ def test_layouts_equal_the_models_own_forward(name: str, layout: str) -> None:
     assert_same(scored(model, layout), truth(model))
 
 
+@pytest.mark.parametrize("name", ["qwen2, tied", "cohere, scaled logits"])
+def test_layouts_agree_on_how_likely_an_answer_is_for_the_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Per response the sum of log p(token) - log sum_v p(v)^2, by the model's own softmax over the whole vocabulary."""
+    model = random_model(PACKED[name])
+    without_dropout(model)
+    expected = []
+    for prompt, response in [(group.prompt_ids, response) for group in GROUPS for response in group.responses]:
+        p = model(input_ids=torch.tensor([prompt + response])[:, :-1]).logits[0, len(prompt) - 1 :].softmax(-1)
+        at_targets = p.gather(1, torch.tensor(response)[:, None])[:, 0]
+        expected.append((at_targets.log() - (p**2).sum(1).log()).sum())
+    narrow_slices(monkeypatch, 20)
+    for layout in ("packed", "padded"):
+        logps, alignment = Scorer(copy.deepcopy(model), layout)(collate(GROUPS, layout), aligned=True)
+        torch.testing.assert_close(alignment, torch.stack(expected), rtol=1e-4, atol=1e-4)
+        assert logps.requires_grad
+
+
 @pytest.mark.parametrize("name", PADDED_ONLY)
 def test_other_architectures_fall_back_to_padded_and_say_why(name: str) -> None:
     config, reason = PADDED_ONLY[name]

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from loss_cases import (
+    ALIGNED_CHOSEN,
+    ALIGNED_REJECTED,
     CHOSEN,
     DOUBLE,
     LENGTHS_CHOSEN,
@@ -60,6 +62,10 @@ def mean_margin(i: int) -> float:
     return X[i] / LENGTHS_CHOSEN[i] - Y[i] / LENGTHS_REJECTED[i]
 
 
+def own_weight(i: int) -> float:
+    return min(1.0, math.exp(ALIGNED_CHOSEN[i]) * math.exp(ALIGNED_REJECTED[i]))
+
+
 def f_dpo(f: Callable[[float], float]) -> Callable[[int], float]:
     return lambda i: -ls(0.3 * (f(X[i]) - f(Y[i])))
 
@@ -82,6 +88,12 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     ("sigmoid", {"beta": 0.3, "f_divergence": "alpha_divergence"}, f_dpo(lambda u: (math.exp(-0.5 * u) - 1) / -0.5)),
     ("sigmoid", {"beta": 0.3, "f_divergence": "alpha_divergence", "alpha": 1.0}, f_dpo(lambda u: u)),
     ("beta_dpo", {"beta": 0.3, "margin_weight": 0.2}, lambda i: -ls(STEP_BETA * (X[i] - Y[i]))),
+    ("wpo", {"beta": 0.3}, lambda i: -own_weight(i) * ls(0.3 * (X[i] - Y[i]))),
+    (
+        "wpo",
+        {"beta": 0.3, "label_smoothing": 0.2},
+        lambda i: own_weight(i) * (-0.8 * ls(0.3 * (X[i] - Y[i])) - 0.2 * ls(-0.3 * (X[i] - Y[i]))),
+    ),
     (
         "robust",
         {"beta": 0.3, "label_smoothing": 0.2},

@@ -59,6 +59,15 @@ def test_a_pair_far_on_the_wrong_side_still_pulls(name: str, knobs: dict[str, An
     assert (slope[:2] < 0).all()
 
 
+def test_weights_of_wpo_end_at_one_and_at_zero() -> None:
+    logps = pair_logps()
+    logps.alignment = torch.tensor([1e4, -1e4, 0.0, 3.0] * 2, dtype=DOUBLE)
+    values, slope = computed(Loss(knobs_of("wpo")), logps)
+    dpo, dpo_slope = computed(Loss(knobs_of("sigmoid")), logps)
+    weight = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=DOUBLE)
+    assert values.tolist() == (weight * dpo).tolist() and slope.tolist() == (weight.repeat(2) * dpo_slope).tolist()
+
+
 def test_below_their_caps_functions_are_exact() -> None:
     u = torch.tensor([-50.0, -1e-9, 0.0, 1e-9, 3.0, LARGEST_EXPONENT], dtype=DOUBLE)
     assert torch.equal(expm1_capped(u), torch.expm1(u))

@@ -158,6 +158,7 @@ def test_every_loss_says_what_it_defines() -> None:
             tokens=batch.tokens,
             pairs=batch.pairs,
             margins=torch.ones(1),
+            alignment=torch.zeros(2),
         )
         stats.add(batch.counts, logps, loss.values(logps, loss.shares([logps], learning=True)[0]))
         found = set(stats.record())

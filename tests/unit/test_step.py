@@ -34,6 +34,7 @@ pytestmark = pytest.mark.unit
 TABLE = torch.tensor([CHOSEN, REJECTED]).T  # [pair, side]
 REFERENCE = torch.tensor([REF_CHOSEN, REF_REJECTED]).T
 MISMATCHED = torch.tensor([[-7.0, -9.0], [-20.0, -3.5], [-4.0, -6.0], [-11.0, -2.0]])
+ALIGNED = torch.tensor([[-3.0, 2.0], [-9.0, -4.0], [1.0, 0.5], [6.0, -20.0]])  # sums over tokens
 SHIFT = torch.tensor([[2.0, 1.0], [0.5, 0.0], [-1.0, 3.0], [1.0, -0.5]])  # of MISMATCHED from its reference
 LENGTHS = list(zip(LENGTHS_CHOSEN, LENGTHS_REJECTED, strict=True))
 COUNTS = Counts(pairs=4, response_tokens=110, tokens=122, rows=4, answers=8, answer_tokens=110, chosen_tokens=58)
@@ -79,8 +80,9 @@ class Table:
     weights: Tensor = field(default_factory=lambda: TABLE.clone().requires_grad_())
     lasts: list[bool] = field(default_factory=list)
 
-    def forward(self, batch: Batch) -> Tensor:
-        return entries(batch, self.weights, MISMATCHED)
+    def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
+        sums = entries(batch, self.weights, MISMATCHED)
+        return torch.stack([sums, entries(batch, ALIGNED, ALIGNED)]) if aligned else sums
 
     def backward(self, objective: Tensor, last: bool) -> None:
         objective.backward()
@@ -198,6 +200,13 @@ def test_a_weight_of_two_is_the_same_row_twice(name: str) -> None:
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_alignment_is_a_mean_over_tokens() -> None:
+    x, y = (TABLE - REFERENCE).T
+    record, _ = computed(knobs_of("wpo", beta=0.5), CUTS["both, and a filler"])
+    weight = (ALIGNED / torch.tensor(LENGTHS)).sum(1).exp().clamp(max=1)
+    assert record["loss"] == pytest.approx((weight * -F.logsigmoid(0.5 * (x - y))).mean().item(), rel=1e-6)
+
+
 def test_weighted_losses_by_their_formulas() -> None:
     """Rows by their weight; answers and tokens by that of their row."""
     x, y = (TABLE - REFERENCE).T
@@ -269,7 +278,7 @@ def test_both_passes_meet_the_same_dropout() -> None:
     passes: list[list[Tensor]] = []
 
     class Seen(Table):
-        def forward(self, batch: Batch) -> Tensor:
+        def forward(self, batch: Batch, aligned: bool = False) -> Tensor:
             passes[-1].append(scorer(batch))
             return passes[-1][-1]
 
@@ -292,5 +301,6 @@ def test_both_passes_meet_the_same_dropout() -> None:
 
 def test_a_look_keeps_no_graph() -> None:
     table = Table()
-    found = look(table, table, collate([group(0)], "packed"))  # type: ignore[arg-type]
+    loss = Loss(knobs_of("sigmoid"))
+    found = look(table, table, collate([group(0)], "packed"), loss)  # type: ignore[arg-type]
     assert not found.policy.requires_grad and found.reference is not None and found.margins is not None

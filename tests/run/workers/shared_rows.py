@@ -66,11 +66,11 @@ def cases() -> Iterator[tuple[str, str, bool, torch.dtype]]:
     yield "qwen2, tied", "several", False, torch.bfloat16
 
 
-def scored(scorer: Scorer, batch) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
-    """Log-probabilities [R] and the gradient of a sum over them whose weights differ."""
-    logps = scorer.train()(batch)
+def scored(scorer: Scorer, batch) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """Log-probabilities and alignments [R], and the gradient of a sum over the former whose weights differ."""
+    logps, alignment = scorer.train()(batch, aligned=True)
     (logps * torch.linspace(-1, 1.3, len(logps))).sum().backward()
-    return logps.detach(), torch.cat([p.grad.flatten().float() for p in scorer.parameters()])
+    return logps.detach(), alignment.detach(), torch.cat([p.grad.flatten().float() for p in scorer.parameters()])
 
 
 def errors(name: str, row: str, checkpointing: bool, dtype: torch.dtype) -> dict[str, object]:
@@ -78,18 +78,19 @@ def errors(name: str, row: str, checkpointing: bool, dtype: torch.dtype) -> dict
     model = AutoModelForCausalLM.from_config(copy.deepcopy(MODELS[name])).to(dtype)
     without_dropout(model)
     batch = collate(groups(ROWS[row]), "packed")
-    expected, expected_gradient = scored(Scorer(copy.deepcopy(model), "packed"), batch)
+    expected, expected_alignment, expected_gradient = scored(Scorer(copy.deepcopy(model), "packed"), batch)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     sequence = SequenceGroup(dist.group.WORLD)
     mine = shard_sequence(batch, sequence.rank, sequence.size)
-    found, gradient = scored(Scorer(model, "packed", sequence), mine)
+    found, alignment, gradient = scored(Scorer(model, "packed", sequence), mine)
     dist.all_reduce(gradient)
     counts = [torch.zeros(1) for _ in range(sequence.size)]
     dist.all_gather(counts, torch.tensor([float(len(mine.scored))]))
     return {
         "case": f"{name}; {row}; checkpointing {checkpointing}; {dtype}",
         "logps": float(((found - expected) / expected).abs().max()),
+        "alignment": float(((alignment - expected_alignment) / expected).abs().max()),
         "gradient": float((gradient - expected_gradient).norm() / expected_gradient.norm()),
         "scored": [int(count) for count in counts],
     }

@@ -15,6 +15,7 @@ from dpo.data.formats.prompts import unweighted
 from dpo.data.formats.recognise import objective_for, prompt_style, reading_notes, unused_settings
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import choose_format
+from dpo.data.formats.tools import parse_arguments
 from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
 from dpo.data.pair import Dropped, Pair, Reject
 from dpo.data.read.files import read_rows
@@ -58,6 +59,7 @@ class Converter:
         if (margin := parse_number(values.get("margin"), "margin")) is not None:
             judgement.margin = margin
         reference = _reference(values, judgement) if self.settings.reference_logps == "auto" else None
+        arguments = parse_arguments(values.get("chat_template_kwargs"))
         prompt = [unweighted(turn) for turn in judgement.prompt]
         return [
             Pair(
@@ -67,6 +69,7 @@ class Converter:
                 source=row.source,
                 dataset=self.dataset,
                 tools=judgement.tools,
+                template_arguments=arguments,
                 margin=one.margin,
                 reference=reference[::-1] if reference and one.swapped else reference,
                 remarks=one.remarks,

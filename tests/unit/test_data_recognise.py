@@ -39,6 +39,22 @@ def test_no_match_lists_columns_the_closest_formats_and_the_setting() -> None:
     assert all(name in message for name in FORMATS)
 
 
+@pytest.mark.parametrize(
+    ("row", "first"),
+    [
+        ({"promt": "q", "choosen": "c", "rejected": "r"}, "strings ("),  # not one of the others that lack less
+        ({"prompt": "q", "responses": ["a", "b"]}, "most rows lack ranks, scores or dimensions that order the answers"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "swift ("),
+        ({"prompt": "q", "completion": "a", "label": "good"}, "most rows lack a label that is true/false, or 1/0"),
+    ],
+)
+def test_the_closest_format_comes_first_and_what_rows_lack_is_said(row: dict[str, object], first: str) -> None:
+    with pytest.raises(DataError) as error:
+        converter(row)
+    line = next(line for line in str(error.value).splitlines() if line.startswith("  "))
+    assert first in line
+
+
 def test_columns_of_no_format_at_all() -> None:
     with pytest.raises(DataError, match="No known format has one of them"):
         converter({"a": 1})

@@ -144,6 +144,11 @@ SAMPLES = [
     Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[rendered(CHATML)]),
     Sample(format="orca", row={"system": "s", "question": "q", **BOTH}, prompt=[system("s"), Q]),
     Sample(format="orca", row={"system": "", "input": "q", **BOTH, "rating": [9, 7]}),
+    Sample(
+        format="orca",
+        row={"system": "", "input": "q", **BOTH, "rating": [6.0, 9.0], "order": ["rejected", "chosen"]},
+        pairs=[("c", "r", 3.0)],
+    ),
     Sample(format="orca", row={"question": "q", "response_j": "c", "response_k": "r"}),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "", **BOTH}, prompt=[user("do")]),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "it", **BOTH}, prompt=[user("do\n\nit")]),

@@ -392,6 +392,11 @@ SAMPLES = [
         row=GOOD_AND_BAD,
         pairs=[("a", "x", 1.0), ("b", "x", 1.0)],
     ),
+    Sample(
+        format="good_and_bad",
+        row={"prompt": "q", "chosen": "a", "rejected": ["x", "y"]},
+        pairs=[("a", "x", 1.0), ("a", "y", 1.0)],
+    ),
     Sample(format="good_and_bad", row={"prompt": [Q], "chosen": [[C]], "rejected": [[R]]}, pairs=[("c", "r", 1.0)]),
     Sample(format="ranked", row={"prompt": "q", "responses": ["r", "c"], "ranks": [2, 1]}, pairs=[("c", "r", 1.0)]),
     Sample(format="ranked", row={"prompt": [Q], "responses": [[R], [C]], "scores": [0.5, 2]}, pairs=[("c", "r", 1.5)]),

@@ -203,5 +203,5 @@ def _lost(measured: Measured) -> Iterator[Finding]:
     count = sum(measured.rejects.values())
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in list(measured.rejects.items())[:3])
     sentence = f"{percent(count / rows)} of the rows ({count:,}) cannot be used: {reasons}."
-    action = "mend them, or leave them out with data.on_bad_row=skip"
+    action = "mend them (python -m dpo prepare lists each in rejects.jsonl); data.on_bad_row=skip does without"
     yield from _judged("bad_rows", count / rows, "Rows that cannot be used", sentence, action)

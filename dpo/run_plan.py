@@ -15,6 +15,7 @@ from dpo.loss import Loss
 from dpo.model.load import without_weights
 from dpo.model.scorer import choose_layout
 from dpo.model.source import ModelSource
+from dpo.preempt import StopRequest
 from dpo.records import RunFolder
 from dpo.start import prepare
 
@@ -31,7 +32,7 @@ def plan_step(composed: Composed, number: int, workers: int) -> str:
     config = composed.config
     micro = _micro_batches(config, source, workers)
     folder = RunFolder(Path(config.output_dir) / run_name(config))
-    groups = build_groups(config, build_data(config, text, folder, is_main=True), Loss(config.loss))
+    groups = build_groups(config, build_data(config, text, folder, None, StopRequest()), Loss(config.loss))
     plan = DataPlan(groups.train, seed=config.seed, global_batch_size=config.optim.global_batch_size)
     total = plan.total_steps(config.optim.epochs, config.optim.max_steps)
     if number > total:

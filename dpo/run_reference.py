@@ -25,7 +25,7 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
         raise ConfigError([f"reference={config.reference.kind} keeps nothing on disk: use reference=cached"])
     try:
         with world.watchdog.explained():
-            sets = stop.alone(lambda: build_data(config, began.text, began.folder, world.is_main))
+            sets = build_data(config, began.text, began.folder, world, stop)
             groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
             fill_reference(config, began.source, groups, world, stop)
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))

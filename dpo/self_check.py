@@ -118,5 +118,8 @@ class SelfCheck:
 def _shortened(group: PromptGroup) -> PromptGroup:
     """The end of the prompt and the beginning of each response."""
     return replace(
-        group, prompt_ids=group.prompt_ids[-COMPARED:], responses=[response[:COMPARED] for response in group.responses]
+        group,
+        prompt_ids=group.prompt_ids[-COMPARED:],
+        responses=[response[:COMPARED] for response in group.responses],
+        contexts=[tuple((a, min(b, COMPARED)) for a, b in spans if a < COMPARED) for spans in group.contexts],
     )

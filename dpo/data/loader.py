@@ -43,6 +43,6 @@ class Loader:
 
     def _prepare(self, step: int) -> PreparedStep:
         plan = self.plan.step(step)
-        rows = spread_groups([self.plan.groups[g] for g in plan.groups], self.micro)[self.worker]
+        rows = spread_groups(plan.members, self.micro)[self.worker]
         batches = [self.micro.collate(row) for row in rows]
         return PreparedStep(plan=plan, batches=[batch.pin() for batch in batches] if self.pin else batches)

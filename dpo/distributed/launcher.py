@@ -29,6 +29,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """Number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def leave_with_launcher(number: signal.Signals) -> None:
     """A worker whose launcher is gone (kill -9) gets this signal and does not train on unseen. A later call changes it:
     SIGKILL until the workers have met: one that looks for them in torch, at a store that went with the launcher, hears

@@ -1,8 +1,10 @@
 """The loss and its metrics over the whole held-out set, exact over all workers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dpo.data.batch import PromptGroup
+from dpo.data.groups import PromptGroups
 from dpo.data.rows import MicroBatches, spread_groups
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
@@ -11,12 +13,14 @@ from dpo.metrics import StepStats
 from dpo.preempt import StopRequest
 from dpo.step import Reference, measure
 
+TOGETHER = 8192  # groups in memory at a time, some 100 MB
+
 
 @dataclass(kw_only=True, slots=True)
 class HeldOut:
     """Every held-out pair counts once, however many workers and micro-batches share the work."""
 
-    groups: list[PromptGroup]
+    groups: PromptGroups
     micro: MicroBatches
     engine: Engine
     reference: Reference
@@ -34,7 +38,7 @@ class HeldOut:
             return {}
         stats = StepStats(self.world.device)
         self.engine.scorer.eval()
-        for i, row in enumerate(spread_groups(self.groups, self.micro)[self.world.data_rank]):
+        for i, row in enumerate(self._rows()):
             self.world.watchdog.moved(f"held-out row {i + 1}", limited=i > 0)
             self.stop.check()
             batch = self.micro.collate(row).to(self.world.device)
@@ -42,3 +46,9 @@ class HeldOut:
         self.engine.scorer.train()
         self.world.data_sum(stats.sums)
         return stats.record(self.loss)
+
+    def _rows(self) -> Iterator[list[PromptGroup]]:
+        """The rows of this worker, equally many on each."""
+        for begin in range(0, len(self.groups), TOGETHER):
+            some = [self.groups[i] for i in range(begin, min(begin + TOGETHER, len(self.groups)))]
+            yield from spread_groups(some, self.micro)[self.world.data_rank]

@@ -7,7 +7,9 @@ from dpo.progressed import Progressed
 
 pytestmark = pytest.mark.unit
 
-PLAN = StepPlan(step=0, epoch=0.1, groups=[0], n_pairs=16, n_response_tokens=100, n_tokens=150, digest="00000000")
+PLAN = StepPlan(
+    step=0, epoch=0.1, groups=[0], members=[], n_pairs=16, n_response_tokens=100, n_tokens=150, digest="00000000"
+)
 
 
 def after(*steps: str) -> Progressed:

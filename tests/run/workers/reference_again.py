@@ -39,7 +39,7 @@ def main(model: str, *overrides: str) -> None:
     for more in ((), CHANGED, ()):
         config = compose_run([*settings, *more], launcher.world_size()).config
         derive(config)
-        sets = build_data(config, began.text, began.folder, began.world.is_main)
+        sets = build_data(config, began.text, began.folder, began.world, stop)
         groups = build_groups(config, sets, Loss(config.loss))
         fill_reference(config, began.source, groups, began.world, stop)
         began.world.barrier()

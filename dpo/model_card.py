@@ -11,9 +11,9 @@ from huggingface_hub import ModelCardData
 from dpo import __version__
 from dpo.config.compose import as_yaml
 from dpo.config.schema import RunConfig
+from dpo.data.read.listing import is_local
 from dpo.report import render_table
 
-FILES = (".json", ".jsonl", ".parquet", ".gz")  # that have gone since the run started are still no hub names
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 _HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
 REWARDS = " Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer."
@@ -34,22 +34,22 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
 
 
 def _head(config: RunConfig) -> ModelCardData:
-    model, data = _hub_name(config.model.path), _hub_name(config.data.path)
+    data = _hub_data(config)
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        base_model=model,
-        datasets=[data] if data else None,
+        base_model=_hub_model(config),
+        datasets=data or None,
         tags=["preference-optimization", config.loss.name],
     )
 
 
 def _method(config: RunConfig) -> str:
     built = f"the {config.model.build} model built in code" if config.model.build else "a local model"
-    data = "generated demo pairs" if config.data.demo else _hub_name(config.data.path) or "local files"
+    data = "generated demo pairs" if config.data.demo else ", ".join(_hub_data(config)) or "local files"
     adapter = "all weights" if config.adapter.kind == "none" else f"{config.adapter.kind}, merged; alone in `adapter/`"
     lines = {
-        "Base model": _hub_name(config.model.path) or built,
+        "Base model": _hub_model(config) or built,
         "Preference pairs": data,
         "Loss": f"{config.loss.name}. {inspect.getdoc(type(config.loss))}",
         "Trained": adapter,
@@ -57,11 +57,14 @@ def _method(config: RunConfig) -> str:
     return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
 
 
-def _hub_name(path: str | None) -> str | None:
-    """`path` when it is the name of something on the hub rather than of a file or folder here."""
-    if not path or not _HUB_NAME.fullmatch(path) or path.startswith(".") or path.endswith(FILES) or Path(path).exists():
-        return None
-    return path
+def _hub_model(config: RunConfig) -> str | None:
+    path = config.model.path
+    return path if path and _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
+
+
+def _hub_data(config: RunConfig) -> list[str]:
+    paths = [config.data.path, *(source.path for source in config.data.sources)]
+    return [path for path in paths if path and not is_local(path)]
 
 
 CARD = """\

@@ -11,7 +11,8 @@ import numpy as np
 
 from dpo import closing
 from dpo.bad_steps import BadSteps
-from dpo.build_data import Sides, Text, build_data, build_groups
+from dpo.build_data import Text, build_data
+from dpo.build_groups import Sides, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_reference import build_reference, fill_reference, moving_weights
 from dpo.checkpoint.manifest import read_manifest
@@ -31,7 +32,7 @@ from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import Trained, export
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model.source import ModelSource
 from dpo.model_card import model_card
 from dpo.preempt import Stopped, StopRequest
@@ -175,10 +176,17 @@ class Run:
         if moving:
             engine = FollowedEngine(engine, moving)
         loader = Loader(
-            plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
+            plan=plan,
+            micro=micro,
+            worker=world.data_rank,
+            pin=world.device.type == "cuda",
+            total_steps=total_steps,
+            mismatched=groups.train_mismatched or [],
         )
         held_out = HeldOut(
             groups=groups.held_out,
+            mismatched=groups.held_out_mismatched or [],
+            datasets=sets.datasets,
             micro=micro,
             engine=engine,
             reference=reference,
@@ -199,6 +207,7 @@ class Run:
             loader=loader,
             total_steps=total_steps,
             held_out=held_out,
+            datasets=sets.datasets,
             sampler=self._sampler(sets),
             checkpoints=self.checkpoints,
             stop=self.stop,

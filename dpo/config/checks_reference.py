@@ -1,7 +1,6 @@
 """Cross-checks of the reference."""
 
 from dpo.config.schema import LoraAdapterConfig, MovingReferenceConfig, RunConfig
-from dpo.loss import LOSSES
 
 # Of DeepSpeed: second copies of shards, shards of some workers only, shards in 8 bits or fewer.
 OTHER_SHARDS = (
@@ -12,9 +11,9 @@ OTHER_SHARDS = (
 )
 
 
-def reference_problems(config: RunConfig) -> list[str]:
-    """What of reference= has no effect or no sense beside the other settings."""
-    kind, needs = config.reference.kind, LOSSES[config.loss.name].needs_reference
+def reference_problems(config: RunConfig, needs: bool) -> list[str]:
+    """What of reference= has no effect or no sense beside the other settings. `needs`: whether the loss has one."""
+    kind = config.reference.kind
     adapted = isinstance(config.adapter, LoraAdapterConfig)
     problems = []
     if kind == "none" and needs:

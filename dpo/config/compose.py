@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpo.config import schema
 from dpo.config.keys import keys_in_overrides
+from dpo.config.losses import SCHEMAS
 from dpo.errors import ConfigError
 from dpo.redact import redact
 
@@ -225,5 +226,5 @@ def _register_schemas() -> None:
     store(group="schema/adapter", name="none", node=schema.AdapterConfig)
     store(group="schema/adapter", name="lora", node=schema.LoraAdapterConfig)
     store(group="schema/reference", name="moving", node=schema.MovingReferenceConfig)
-    store(group="schema/loss", name="sigmoid", node=schema.SigmoidLossConfig)
-    store(group="schema/loss", name="sft", node=schema.SftLossConfig)
+    for loss in SCHEMAS:
+        store(group="schema/loss", name=loss().name, node=loss)

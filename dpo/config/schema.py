@@ -1,21 +1,14 @@
 """Every setting of a run as a typed dataclass: one class per config group, one more per choice that has its own knobs.
 
-`conf/<group>/<choice>.yaml` fills them in. A field's metadata states the values it may take (`choices`) or its range
-(`low`, `high`, `above`), which `dpo.config.checks` holds in one place for all of them.
+`conf/<group>/<choice>.yaml` fills them in; those of losses are in dpo/config/losses.py. A field's metadata states the
+values it may take or its range (dpo/config/fields.py), which `dpo.config.checks` holds in one place for all of them.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def one_of(default: str, *choices: str) -> Any:
-    """A text setting that takes one of `choices`."""
-    return field(default=default, metadata={"choices": choices})
-
-
-def number(default: Any, *, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
-    """A number with `low <= value <= high`, or `value > above`; null passes where the type allows it."""
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
+from dpo.config.fields import number, one_of
+from dpo.config.losses import LossConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -149,30 +142,6 @@ class MovingReferenceConfig(ReferenceConfig):
     sync_every: int = number(512, low=1)  # applied optimizer steps between two moves; the paper's tau
     # reference <- sync_mix * policy + (1 - sync_mix) * reference. 1: hard update; less: soft, the paper's alpha.
     sync_mix: float = number(1.0, above=0, high=1)
-
-
-@dataclass(kw_only=True, slots=True)
-class LossConfig:
-    """What every loss has."""
-
-    name: str = "???"
-
-
-@dataclass(kw_only=True, slots=True)
-class SigmoidLossConfig(LossConfig):
-    """DPO (Rafailov et al. 2023, arXiv:2305.18290, eq. 7); label smoothing: conservative DPO (Mitchell 2023)."""
-
-    name: str = "sigmoid"
-    beta: float = number(0.1, above=0)  # strength of the pull to the reference; usual range 0.01 to 0.5
-    label_smoothing: float = number(0.0, low=0, high=0.4999)  # probability that a label is flipped
-
-
-@dataclass(kw_only=True, slots=True)
-class SftLossConfig(LossConfig):
-    """Supervised fine-tuning: the mean negative log-probability over all answer tokens of the global batch."""
-
-    name: str = "sft"
-    answers: str = one_of("chosen", "chosen", "both")  # whose answers are learnt
 
 
 @dataclass(kw_only=True, slots=True)

@@ -20,7 +20,15 @@ LAYERS = [
     ["dpo.commands"],
     ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report"],
     ["dpo.build_reference", "dpo.start"],
-    ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model", "dpo.model_card"],
+    [
+        "dpo.trainer",
+        "dpo.run_folder",
+        "dpo.closing",
+        "dpo.build_data",
+        "dpo.build_groups",
+        "dpo.build_model",
+        "dpo.model_card",
+    ],
     [
         "dpo.bad_steps",
         "dpo.checkpoint",
@@ -33,7 +41,7 @@ LAYERS = [
     ],
     ["dpo.step", "dpo.window"],
     ["dpo.model", "dpo.metrics"],
-    ["dpo.distributed", "dpo.loss"],
+    ["dpo.distributed", "dpo.losses"],
     ["dpo.optim", "dpo.data.prepare", "dpo.progressed"],
     ["dpo.optim_8bit"],
     ["dpo.demo", "dpo.data_report"],
@@ -55,6 +63,8 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.redact", "dpo.wandb_file"],
     ["dpo.config.schema", "dpo.errors"],
+    ["dpo.config.losses"],
+    ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
@@ -81,7 +91,7 @@ OWNERS = {
     "tqdm": ["dpo.progress"],
 }
 # The values and the mathematics: they know neither launcher nor workers, directly or through others of the package.
-PURE = ["dpo.data", "dpo.loss", "dpo.metrics"]
+PURE = ["dpo.data", "dpo.losses", "dpo.metrics"]
 
 # Everybody else receives a section. The trainer is to lose it.
 SEE_RUN_CONFIG = [
@@ -92,6 +102,7 @@ SEE_RUN_CONFIG = [
     "dpo.model_card",
     "dpo.run_report",
     "dpo.build_data",
+    "dpo.build_groups",
     "dpo.build_model",
     "dpo.build_reference",
     "dpo.config",

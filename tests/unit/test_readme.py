@@ -9,7 +9,8 @@ import pytest
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.data.formats.table import FORMATS, format_table
-from dpo.metrics import LOGPS, REWARDS
+from dpo.losses.table import loss_table
+from dpo.metrics import MEANS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -57,4 +58,11 @@ def test_named_files_exist() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    assert [name for name in (*REWARDS, *LOGPS) if f"`{name}`" not in TEXT] == []
+    assert [name for name in MEANS if f"`{name}`" not in TEXT] == []
+
+
+def test_the_table_of_losses_is_the_registry() -> None:
+    """Between its two comment lines. To renew it:
+    `python -c 'from dpo.losses.table import *; print(loss_table())'`"""
+    _, rest = TEXT.split("<!-- losses, made by dpo/losses/table.py -->\n")
+    assert rest.split("<!-- end of losses -->")[0].strip() == loss_table().strip()

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,12 @@ def watch() -> None:
     reference.fingerprint = noted("fingerprint", reference.fingerprint)
     FrozenReference.logps = noted("reference", FrozenReference.logps)
     run.build_policy = noted("loading", run.build_policy)
-    held_out.measure = noted("evaluation", held_out.measure)
-    trainer.train_step = lambda a, b, batches, *rest: step(a, b, each("accumulation", batches), *rest)
+    held_out.look = noted("evaluation", held_out.look)
+
+    def accumulating(engine: Any, reference: Any, work: Any, *rest: Any) -> Any:
+        return step(engine, reference, replace(work, batches=lambda: each("accumulation", work.batches())), *rest)
+
+    trainer.train_step = accumulating
     Checkpoints.save = noted("saving", Checkpoints.save)
     run.export = noted("exporting", run.export)
 

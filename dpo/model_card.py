@@ -1,5 +1,6 @@
 """The README.md of an exported model: what it was made from, how, and what was measured. The hub shows it."""
 
+import inspect
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +13,10 @@ from dpo.config.compose import as_yaml
 from dpo.config.schema import RunConfig
 from dpo.report import render_table
 
+FILES = (".json", ".jsonl", ".parquet", ".gz")  # that have gone since the run started are still no hub names
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
+REWARDS = " Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer."
 
 
 def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
@@ -22,6 +25,7 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
     return CARD.format(
         head=_head(config).to_yaml(),
         method=_method(config),
+        rewards=REWARDS if any(name.startswith("rewards/") for row in rows for name in row) else "",
         table=render_table(rows),
         versions=", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         own_version=__version__,
@@ -41,15 +45,23 @@ def _head(config: RunConfig) -> ModelCardData:
 
 
 def _method(config: RunConfig) -> str:
-    base = _hub_name(config.model.path) or "a base model of its author's own"
-    data = _hub_name(config.data.path) or ("generated demo pairs" if config.data.demo else "pairs of its author's own")
+    built = f"the {config.model.build} model built in code" if config.model.build else "a local model"
+    data = "generated demo pairs" if config.data.demo else _hub_name(config.data.path) or "local files"
     adapter = "all weights" if config.adapter.kind == "none" else f"{config.adapter.kind}, merged; alone in `adapter/`"
-    return f"Base model: {base}. Preference pairs: {data}. Loss: {config.loss.name}. Trained: {adapter}."
+    lines = {
+        "Base model": _hub_name(config.model.path) or built,
+        "Preference pairs": data,
+        "Loss": f"{config.loss.name}. {inspect.getdoc(type(config.loss))}",
+        "Trained": adapter,
+    }
+    return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
 
 
 def _hub_name(path: str | None) -> str | None:
     """`path` when it is the name of something on the hub rather than of a file or folder here."""
-    return path if path and _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
+    if not path or not _HUB_NAME.fullmatch(path) or path.startswith(".") or path.endswith(FILES) or Path(path).exists():
+        return None
+    return path
 
 
 CARD = """\
@@ -63,7 +75,7 @@ CARD = """\
 
 ## What was measured
 
-Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer.
+Held-out pairs were not trained on.{rewards}
 
 ```
 {table}
@@ -71,7 +83,7 @@ Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summ
 
 ## How it was made
 
-dpo {own_version}, {versions}. Direct Preference Optimization: Rafailov et al. 2023, arXiv:2305.18290.
+dpo {own_version}, {versions}.
 
 <details><summary>All settings</summary>
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from tracking import KEY, clean, own_lines, tracker  # noqa: F401
 
 from dpo import track
@@ -20,7 +21,6 @@ from dpo.config.schema import TrackConfig
 from dpo.track import NullTracker, has_key, make_tracker, metric_names, wanted_mode
 from dpo.wandb_file import messages, told, values
 
-wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.unit
 
 

@@ -1,6 +1,5 @@
 """The README.md of an exported model: what it was made from, how, and what was measured. The hub shows it."""
 
-import inspect
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +11,12 @@ from dpo import __version__
 from dpo.config.compose import as_yaml
 from dpo.config.schema import RunConfig
 from dpo.data.read.listing import is_local
+from dpo.losses.term import terms_of
 from dpo.report import render_table
 
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 _HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
-REWARDS = " Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer."
+REWARDS = " Rewards are what the loss compares: for most, beta (log pi - log pi_ref) of an answer."
 
 
 def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
@@ -51,10 +51,16 @@ def _method(config: RunConfig) -> str:
     lines = {
         "Base model": _hub_model(config) or built,
         "Preference pairs": data,
-        "Loss": f"{config.loss.name}. {inspect.getdoc(type(config.loss))}",
+        "Loss": _losses(config),
         "Trained": adapter,
     }
     return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
+
+
+def _losses(config: RunConfig) -> str:
+    terms = terms_of(config.loss)
+    weights = [f"{term.weight:g} " if len(terms) > 1 else "" for term in terms]
+    return " + ".join(f"{weight}{term.name} ({term.kind.paper})" for weight, term in zip(weights, terms, strict=True))
 
 
 def _hub_model(config: RunConfig) -> str | None:

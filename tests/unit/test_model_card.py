@@ -59,9 +59,9 @@ def test_a_model_without_an_owner_is_on_the_hub_too() -> None:
 def test_it_says_how_it_was_trained_and_of_rewards_only_where_there_are_any() -> None:
     card = model_card(composed("data.demo=60"), ROWS)
     assert "the tiny model built in code" in card and "generated demo pairs" in card
-    assert "arXiv:2305.18290" in card and "Rewards are beta" in card
+    assert "arXiv:2305.18290" in card and "Rewards are" in card
     card = model_card(composed("data.demo=60", "loss=sft"), [{"step": 1, "split": "train", "loss": 3.5}])
-    assert "Supervised fine-tuning" in card and "arXiv:2305.18290" not in card and "Rewards are" not in card
+    assert "maximum likelihood" in card and "arXiv:2305.18290" not in card and "Rewards are" not in card
 
 
 def test_a_key_in_a_setting_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
 from dpo.symptoms import Symptoms
-from dpo.track import make_tracker
+from dpo.track.choose import make_tracker
 from dpo.trainer import Every, Trainer
 
 log = logging.getLogger(__name__)

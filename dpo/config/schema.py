@@ -145,6 +145,7 @@ class TrackConfig:
     wandb: str = one_of("auto", "auto", "online", "offline", "off")  # auto: online when an API key is found
     project: str = "dpo"
     entity: str | None = None
+    tensorboard: bool = False  # the same numbers in <run>/tensorboard, for `tensorboard --logdir outputs`
     progress: bool = True  # the progress bar
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dpo.config.schema import TrackConfig
-from dpo.track import WandbTracker, make_tracker
+from dpo.track.choose import make_tracker
+from dpo.track.wandb_tracker import WandbTracker
 
 wandb = pytest.importorskip("wandb")
 KEY = "k" * 40  # wandb refuses shorter ones

@@ -104,6 +104,22 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _verify(composed: Composed, words: list[str]) -> int:
+    from dpo.config.checks import check
+    from dpo.records import RunFolder
+    from dpo.verify import verify
+
+    config = composed.config
+    if config.name and not words:
+        words = [str(Path(config.output_dir) / config.name)]
+    if len(words) != 1:
+        raise ConfigError([f"verify {' '.join(words)}: expected {COMMANDS['verify'].words}"])
+    check(config)
+    text, good = verify(RunFolder(Path(words[0])), config.expect)
+    sys.stdout.write(text)
+    return 0 if good else 1
+
+
 TRAIN = """\
 Trains a causal language model by Direct Preference Optimization.
 
@@ -174,6 +190,15 @@ Shows, reads and removes the checkpoints of runs.
   checkpoint.best=<metric>|null    ls, prune: loss, rewards/accuracies or rewards/margins
 """
 
+VERIFY = """\
+Compares the held-out numbers that a finished run ends with to those that its experiment expects (`expect:` in
+conf/experiment/<name>.yaml): a table, and settings in which the run differs from the experiment. Exit code 1 when a
+number lies outside its band.
+
+  python -m dpo verify outputs/zephyr                           the experiment that it was started with
+  python -m dpo verify outputs/zephyr experiment=zephyr-7b      this one
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -206,6 +231,14 @@ COMMANDS = {
             words="ls [<run folder>] | verify [<run folder>] | prune <run folder>",
             usage=CHECKPOINTS,
             run=_checkpoints,
+            alone=True,
+        ),
+        Command(
+            name="verify",
+            summary="compare a finished run with the numbers that its experiment expects",
+            words="<run folder>",
+            usage=VERIFY,
+            run=_verify,
             alone=True,
         ),
     )

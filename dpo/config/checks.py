@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_expect import expect_problems
 from dpo.config.checks_loss import knob_problems, term_problems
 from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
@@ -37,6 +38,7 @@ def check(config: RunConfig) -> None:
         *_guard(config),
         *_not_yet(config),
         *_names(config),
+        *expect_problems(config.expect),
     ]
     if problems:
         raise ConfigError(problems)

@@ -18,7 +18,7 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_reference"],
+    ["dpo.run", "dpo.run_plan", "dpo.run_reference", "dpo.verify"],
     ["dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model", "dpo.model_card"],
     [
@@ -44,6 +44,7 @@ LAYERS = [
         "dpo.disk",
         "dpo.log",
         "dpo.memory",
+        "dpo.metric_table",
         "dpo.preempt",
         "dpo.progress",
         "dpo.records",
@@ -54,7 +55,7 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
-    ["dpo.config.losses"],
+    ["dpo.config.losses", "dpo.config.expect"],
     ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))  # from the checkout, installed or not
 
 from dpo.data.collate import collate
-from dpo.data.group import group_pairs
+from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.rows import MicroBatches, spread_groups

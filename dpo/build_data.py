@@ -1,23 +1,29 @@
-"""The data side of a run: tokenizer and template, then the pairs read, checked and tokenized."""
+"""The data side of a run: tokenizer and template, then the prepared pairs."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from dpo.config.derive import data_cache_dir
 from dpo.config.schema import ModelConfig, RunConfig
-from dpo.data.batch import PromptGroup
-from dpo.data.group import chosen_alone, group_pairs
-from dpo.data.mismatched import mismatched
-from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import TokenizedSets, check_rejects, read_pairs, tokenize_sets, write_rejects
-from dpo.data.template import ChatTemplate, choose_template
-from dpo.data.tokenize import render_marked
-from dpo.errors import DataError, ModelError
-from dpo.losses.loss import Loss
-from dpo.memory import lasting_objects
+from dpo.data.findings.findings import Finding, findings, lines
+from dpo.data.findings.prepared import measure_sets
+from dpo.data.prepare import data_recipes, obtain_all, select
+from dpo.data.rejects import check_rejects, write_rejects
+from dpo.data.sets import DataSets
+from dpo.data.store.obtain import Place
+from dpo.data.store.pool import cores
+from dpo.data.store.recipe import Tools
+from dpo.data.text.show import render_marked
+from dpo.data.text.template import ChatTemplate, choose_template
+from dpo.distributed import launcher
+from dpo.distributed.world import World
+from dpo.errors import ModelError
 from dpo.model.limits import token_limits
 from dpo.model.source import ModelSource
+from dpo.preempt import StopRequest
 from dpo.records import RunFolder
 
 log = logging.getLogger(__name__)
@@ -33,22 +39,13 @@ class Text:
     template: ChatTemplate
     model: PretrainedConfig
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens as the model reads them."""
+        return str(self.tokenizer.decode(ids))
 
-@dataclass(kw_only=True, slots=True)
-class Groups:
-    """What is trained on and what is held out, as the model reads it."""
-
-    train: list[PromptGroup]
-    held_out: list[PromptGroup]
-    supplied: bool  # whether rows bring reference log-probabilities of their own
-    # For losses that ask for it: the prompt of every group with the answers of another one.
-    train_mismatched: list[PromptGroup] = field(default_factory=list)
-    held_out_mismatched: list[PromptGroup] = field(default_factory=list)
-
-    @property
-    def everything(self) -> list[PromptGroup]:
-        """All whose responses need a reference."""
-        return [*self.train, *self.held_out, *self.train_mismatched, *self.held_out_mismatched]
+    def plain(self, ids: list[int]) -> str:
+        """The same without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def build_text(config: ModelConfig, source: ModelSource) -> Text:
@@ -58,84 +55,80 @@ def build_text(config: ModelConfig, source: ModelSource) -> Text:
         if config.eos_token not in tokenizer.get_vocab():
             raise ModelError(f"model.eos_token={config.eos_token}: the tokenizer's vocabulary has no such token")
         tokenizer.eos_token = config.eos_token
-    template = choose_template(tokenizer, config.chat_template)
+    template = choose_template(tokenizer, config.chat_template, config.chat_template_arguments)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja  # so that the exported model is used as it was trained
     return Text(tokenizer=tokenizer, template=template, model=model)
 
 
-def build_data(config: RunConfig, text: Text, folder: RunFolder, is_main: bool) -> TokenizedSets:
-    """Read, check and tokenize the pairs. Every worker does so for itself; the main one writes the rejects."""
+def obtain_data(config: RunConfig, text: Text, world: World | None, stop: StopRequest) -> DataSets:
+    """The prepared pairs, made now where they are not there yet: by one process of each machine, while the others wait.
+    A collective; `world`: None without other workers.
+
+    Raises:
+        UserError: no data.
+        Stopped: on request.
+    """
     limits, note = token_limits(config.data, text.model)
-    pairs = read_pairs(config.data, config.eval.fraction)
-    for line in [*pairs.notes, text.template.describe(), note]:
-        log.info("%s", line)
-    rejects = pairs.rejects
-    try:
-        sets = tokenize_sets(pairs, text.tokenizer, text.template, limits)
-        rejects = [*sets.rejects, *sets.dropped]
-    except DataError:
-        check_rejects(pairs.rejects, config.data.on_bad_row, folder.rejects)
-        raise
-    finally:
-        if is_main:
-            write_rejects(folder.rejects, rejects)
-    check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
-    level = logging.WARNING if len(sets.dropped) > MANY_DROPPED * sets.rows_read else logging.INFO
+    recipes = data_recipes(config.data, Tools(tokenizer=text.tokenizer, template=text.template, limits=limits))
+    place = Place(
+        cache=Path(data_cache_dir(config)),
+        processes=config.data.workers or cores(),
+        prepares=launcher.local_rank() == 0,
+        shown=config.track.progress and (world is None or world.is_main),
+    )
+
+    def digests() -> list[str]:
+        return [recipe.digest(place.cache) for recipe in recipes]
+
+    wanted = world.on_main(digests, stop.alone) if world else stop.alone(digests)
+    stop.alone(lambda: obtain_all(recipes, wanted, place))
+    sets = stop.alone(lambda: select(recipes, wanted, place, config.eval.fraction))
+    sets.notes += [text.template.describe(), note]
+    return sets
+
+
+def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | None, stop: StopRequest) -> DataSets:
+    """Pairs that can be trained on. The main worker writes the rejects, and tells what is wrong with the data.
+
+    Raises:
+        UserError: no data, bad rows that are not to be skipped, a tokenizer of another model.
+        Stopped: on request.
+    """
+    sets = obtain_data(config, text, world, stop)
+    is_main = world is None or world.is_main
+    if is_main:
+        write_rejects(folder.rejects, sets.kept_rejects, sets.unused_pairs())
     for line in sets.notes:
+        log.info("%s", line)
+    for line in sets.warnings:
+        log.warning("%s", line)
+    check_rejects(sets.rejects, config.data.on_bad_row, folder.rejects)
+    sets.require_training_pairs()
+    level = logging.WARNING if sets.dropped > MANY_DROPPED * sets.rows_read else logging.INFO
+    for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
+    if is_main:
+        _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain))))
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
 
 
-def build_groups(config: RunConfig, sets: TokenizedSets, loss: Loss) -> Groups:
-    """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
-
-    Raises:
-        DataError: rows bring reference log-probabilities that contradict each other or reference=, or lack the margin
-            or the other prompt that the loss needs.
-    """
-    together = config.data.group_by_prompt and loss.compares
-    most = config.optim.global_batch_size if together else 1
-
-    def group(pairs: list[TokenizedPair]) -> list[PromptGroup]:
-        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
-
-    with lasting_objects():
-        train, held_out = group(sets.train), group(sets.held_out)
-    own = next((g for g in (*train, *held_out) if g.reference is not None), None)
-    if own and config.reference.kind in ("sharded", "adapter_off", "moving"):
-        raise DataError(
-            f"{own.sources[0]} brings reference log-probabilities (ref_chosen_logps, ref_rejected_logps), but "
-            f"reference={config.reference.kind} computes them in every step: use reference=cached, or "
-            "data.reference_logps=ignore"
-        )
-    if loss.needs_margin:
-        _require_margins([*train, *held_out])
-    found = Groups(train=train, held_out=held_out, supplied=own is not None)
-    if loss.needs_mismatched:
-        with lasting_objects():
-            found.train_mismatched, found.held_out_mismatched = mismatched(train), mismatched(held_out)
-    return found
+def _log_findings(found: list[Finding]) -> None:
+    """The worst first; nothing where there is nothing to say."""
+    for finding, line in zip(found, lines(found), strict=False):
+        log.log(logging.WARNING if finding.severity == "bad" else logging.INFO, "data: %s", line)
+    if found:
+        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at")
 
 
-def _require_margins(groups: list[PromptGroup]) -> None:
-    lacking = [group.sources[0] for group in groups if group.margins is None]
-    if lacking:
-        raise DataError(
-            f"{lacking[0]} has no `margin`, nor have {len(lacking) - 1} other prompts, but loss=odpo asks for a reward "
-            "margin as large as that of the row: add the column (how much better the chosen answer is), or use another "
-            "loss, such as loss=sigmoid"
-        )
-
-
-def _require_known_tokens(sets: TokenizedSets, text: Text) -> None:
+def _require_known_tokens(sets: DataSets, text: Text) -> None:
     """A tokenizer of another model can know more tokens than the embedding has rows; a GPU only aborts then."""
     rows = text.model.get_text_config().vocab_size
-    for pair in (*sets.train, *sets.held_out):
-        if (highest := max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids)) >= rows:
-            raise ModelError(
-                f"{pair.source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the "
-                f"model's embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
-            )
+    highest, source = sets.highest_token
+    if highest >= rows:
+        raise ModelError(
+            f"{source} holds token {highest} ({text.tokenizer.convert_ids_to_tokens(highest)}), but the model's "
+            f"embedding has {rows} rows: the tokenizer in model.path does not belong to this model"
+        )

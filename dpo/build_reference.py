@@ -9,17 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dpo.build_data import Groups
+from dpo.build_groups import Sides
 from dpo.build_model import Policy, layout_of, load
 from dpo.config.derive import cache_dir
 from dpo.config.schema import MovingReferenceConfig, RunConfig
-from dpo.data.batch import PromptGroup
 from dpo.data.rows import MicroBatches
+from dpo.digests import FileDigests
 from dpo.distributed.engine import Engine
 from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
 from dpo.errors import EnvironmentProblem
-from dpo.memory import lasting_objects
 from dpo.model.compiled import compile_layers
 from dpo.model.kernels import use_kernels
 from dpo.model.reference import (
@@ -34,7 +33,6 @@ from dpo.model.source import ModelSource, reference_source
 from dpo.preempt import StopRequest
 from dpo.reference import supplied
 from dpo.reference.compute import Pass, missing_rows
-from dpo.reference.digests import FileDigests
 from dpo.reference.fingerprint import fingerprint
 from dpo.reference.responses import Responses
 from dpo.reference.store import Store
@@ -80,7 +78,7 @@ def moving_weights(
     return MovingWeights(engine.parameters(), reference.weights(), settings, world)
 
 
-def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world: World, stop: StopRequest) -> None:
+def fill_reference(config: RunConfig, source: ModelSource, groups: Sides, world: World, stop: StopRequest) -> None:
     """`reference=cached`: give every group its log-probabilities. Those of its rows, those on disk, and the rest
     computed now, by a model that is loaded for nothing else and gone afterwards. A collective.
 
@@ -90,29 +88,28 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Groups, world
     """
     if config.reference.kind != "cached":
         return
-    everything = groups.everything
-    own = [group for group in everything if group.reference is not None]
-    spots = supplied.choose_spots(own, config.reference.spot_check)
-    checked = supplied.without_values(spots)
-    if own:
+    own, sections = [groups.train, groups.held_out], groups.sections
+    chosen = supplied.choose_spots(own, config.reference.spot_check)
+    spots = [section[i] for section, numbers in zip(own, chosen, strict=True) for i in numbers.tolist()]
+    checked = [section.some(numbers) for section, numbers in zip(own, chosen, strict=True)]
+    if groups.supplied:
         log.info(
             "reference: %d of %d pairs bring their own log-probabilities, %d of them are checked",
-            sum(group.n_pairs for group in own),
-            sum(group.n_pairs for group in everything),
-            sum(group.n_pairs for group in spots),
+            sum(int(section.sizes[section.known()].sum()) for section in own),
+            sum(len(section.members) for section in own),
+            sum(len(section.members) for section in checked),
         )
-    wanted = [group for group in everything if group.reference is None] + checked
-    if wanted:
-        _look_up_or_compute(config, reference_source(config.reference, source), wanted, world, stop)
-    supplied.compare(spots, checked, world.precision)
+    responses = Responses([*sections, *checked])
+    if len(responses):
+        _look_up_or_compute(config, reference_source(config.reference, source), responses, world, stop)
+    supplied.compare(spots, [group for section in checked for group in section], world.precision)
 
 
 def _look_up_or_compute(
-    config: RunConfig, source: ModelSource, groups: list[PromptGroup], world: World, stop: StopRequest
+    config: RunConfig, source: ModelSource, responses: Responses, world: World, stop: StopRequest
 ) -> None:
-    responses = Responses.of(groups)
     store = world.on_main(lambda: _open_store(config, source), stop.alone)
-    values = _agreed(world, lambda: store.lookup(responses.keys), len(responses.keys))
+    values = _agreed(world, lambda: responses.look_up(store.lookup), len(responses))
     n_missing = int(np.isnan(values).sum())
     found, total = f"{len(values) - n_missing:,}", f"{len(values):,}"
     doing = f", computing {n_missing:,}" if n_missing else ""
@@ -120,8 +117,7 @@ def _look_up_or_compute(
     if n_missing:
         _compute(config, source, responses, values, world, store=store, stop=stop)
         world.release_models()
-    with lasting_objects():
-        responses.assign(values)
+    responses.assign(values)
 
 
 def _open_store(config: RunConfig, source: ModelSource) -> Store:
@@ -130,7 +126,7 @@ def _open_store(config: RunConfig, source: ModelSource) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblem(f"reference.cache_dir={folder} cannot be made: {error.strerror}") from error
-    return Store(folder, fingerprint(source, config.precision, FileDigests(folder)))
+    return Store(folder, fingerprint(source, config.precision, FileDigests(folder, "reference")))
 
 
 def _compute(
@@ -153,7 +149,7 @@ def _compute(
         slices=world.sequence_size,
     )
     reference_pass = Pass(
-        reference=FrozenReference(scorer), micro=micro, world=world, store=store, keys=responses.keys, stop=stop
+        reference=FrozenReference(scorer), micro=micro, world=world, store=store, responses=responses, stop=stop
     )
     reference_pass.run(missing_rows(responses, values, micro), values)
 

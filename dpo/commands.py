@@ -43,6 +43,14 @@ def _reference(composed: Composed, words: list[str]) -> int:
     return run_reference(composed, stop)
 
 
+def _prepare(composed: Composed, words: list[str]) -> int:
+    stop = _listen()
+    from dpo.run_prepare import run_prepare
+
+    sys.stdout.write(run_prepare(composed, stop))
+    return 0
+
+
 def _listen() -> StopRequest:
     """Before the imports: a job that is asked to stop in its first seconds leaves as cleanly as later."""
     stop = StopRequest()
@@ -120,6 +128,14 @@ def _verify(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _report(composed: Composed, words: list[str]) -> int:
+    stop = _listen()
+    from dpo.run_report import report_data
+
+    sys.stdout.write(report_data(composed, stop))
+    return 0
+
+
 TRAIN = """\
 Trains a causal language model by Direct Preference Optimization.
 
@@ -142,6 +158,17 @@ Options:
   --cfg         print every setting of the composed run with its value, and stop
 
 Every setting is explained in dpo/config/schema.py; the files under conf/ show what each choice sets.
+"""
+
+PREPARE = """\
+Reads, checks and tokenizes the pairs of a run, in parallel, and keeps them: no weights, no GPU. train.py does the same
+by itself before its first step; alone it serves a sweep, or a machine with many cores and no GPU.
+
+  python -m dpo prepare model.path=my-sft-model data.path=pairs.jsonl
+  python -m dpo prepare model=qwen7b data.cache_dir=/shared/data data.workers=16
+
+Settings are those of train.py (python -m dpo train --help). Only those of the data, the tokenizer and the chat template
+decide what is found again. Exit code 1 when rows are bad and data.on_bad_row is not skip.
 """
 
 REFERENCE = """\
@@ -199,10 +226,38 @@ number lies outside its band.
   python -m dpo verify outputs/zephyr experiment=zephyr-7b      this one
 """
 
+REPORT = """\
+Looks at the data before GPU hours are spent on it: what lengths give away, contradictions, repetition, refusals,
+languages, limits, and the pairs to read. Writes one HTML page, and a JSON file with the same numbers. Reads the data
+and the tokenizer; no weights are loaded, nothing is trained.
+
+  python -m dpo report model.path=my-sft-model data.path=pairs.jsonl
+  python -m dpo report model=qwen7b data=ultrafeedback data.limit=5000
+
+  output_dir=<folder>              writes to <folder>/data_reports instead of outputs/data_reports
+
+Settings are those of train.py (python -m dpo train --help). Rows that cannot be used are counted and shown, and do not
+stop the report.
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
         Command(name="train", summary="train a model, as train.py does", usage=TRAIN, run=_train),
+        Command(
+            name="prepare",
+            summary="read, check and tokenize the pairs and keep them, nothing else",
+            usage=PREPARE,
+            run=_prepare,
+            alone=True,
+        ),
+        Command(
+            name="report",
+            summary="show what is in the data and what is wrong with it",
+            usage=REPORT,
+            run=_report,
+            alone=True,
+        ),
         Command(
             name="reference",
             summary="compute and keep the reference log-probabilities, nothing else",

@@ -1,4 +1,4 @@
-"""How far the run is, on stderr: a bar on a terminal, a plain line now and then in a log file."""
+"""How far the run is, or its data, on stderr: a bar on a terminal, a plain line now and then in a log file."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ class Progress:
         self._bar: Any = None
         if enabled and _can_draw(self._stream):
             self._bar = self._make_bar()
-            self._redirect_log()
+            _redirect_log(self._stream)
 
     def update(self, step: int, record: dict[str, Any]) -> None:
         """Show that `step` steps are done with this training record; held-out records are passed over."""
@@ -72,10 +72,7 @@ class Progress:
             return
         self._bar.close()
         self._bar = None
-        for handler in list(_logger.handlers):
-            if isinstance(handler, _BarHandler):
-                _logger.removeHandler(handler)
-                _logger.addHandler(handler.original)
+        _give_log_back()
 
     def __enter__(self) -> "Progress":
         return self
@@ -96,13 +93,6 @@ class Progress:
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}  {remaining} left{postfix}",
         )
 
-    def _redirect_log(self) -> None:
-        """Let every terminal handler of the log write through tqdm while the bar is there."""
-        for handler in list(_logger.handlers):
-            if isinstance(handler, logging.StreamHandler) and handler.stream in (self._stream, sys.stderr):
-                _logger.removeHandler(handler)
-                _logger.addHandler(_BarHandler(handler))
-
     def _left(self, step: int, now: float) -> list[str]:
         """Time left at the mean pace since the start of this process."""
         done = step - self.start_step
@@ -110,6 +100,69 @@ class Progress:
             return []
         seconds = (now - self._start_seconds) / done * (self.total_steps - step)
         return [f"{clock_time(seconds)} left"]
+
+
+class Counting:
+    """Work whose end is not known in advance: how much is done, and how fast."""
+
+    def __init__(
+        self,
+        doing: str,
+        unit: str,
+        enabled: bool = True,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`doing`: what the line says; `unit`: what is counted."""
+        self.doing, self.unit, self.enabled = doing, unit, enabled
+        self._stream, self._clock = stream or sys.stderr, clock
+        self._began = self._shown = clock()
+        self._done = 0
+        self._bar: Any = None
+        if enabled and _can_draw(self._stream):
+            self._bar = self._make_bar()
+            _redirect_log(self._stream)
+
+    def add(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        now = self._clock()
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self.enabled and now - self._shown >= LINE_SECONDS:
+            self._shown = now
+            _logger.info(self._line(now))
+
+    def __enter__(self) -> "Counting":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take the bar away; what took longer than a plain line's distance says how long it was."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+            _give_log_back()
+        now = self._clock()
+        if kind is None and self.enabled and now - self._began >= LINE_SECONDS:
+            _logger.info(f"{self._line(now)}, in {clock_time(now - self._began)}")
+
+    def _line(self, now: float) -> str:
+        return (
+            f"{self.doing}: {self._done:,} {self.unit}, {self._done / max(now - self._began, 1e-9):,.0f} {self.unit}/s"
+        )
+
+    def _make_bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            file=self._stream,
+            desc=self.doing,
+            unit=f" {self.unit}",
+            dynamic_ncols=True,
+            mininterval=0.2,  # seconds between two drawings
+            leave=False,
+            bar_format="{desc}: {n_fmt}{unit}, {rate_fmt}, {elapsed}",
+        )
 
 
 def describe(record: dict[str, Any]) -> list[str]:
@@ -125,6 +178,21 @@ def describe(record: dict[str, Any]) -> list[str]:
     if "pairs_per_second" in record:
         parts.append(f"{record['pairs_per_second']:.1f} pairs/s")
     return parts
+
+
+def _redirect_log(stream: TextIO) -> None:
+    """Let every terminal handler of the log write through tqdm while a bar is there."""
+    for handler in list(_logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (stream, sys.stderr):
+            _logger.removeHandler(handler)
+            _logger.addHandler(_BarHandler(handler))
+
+
+def _give_log_back() -> None:
+    for handler in list(_logger.handlers):
+        if isinstance(handler, _BarHandler):
+            _logger.removeHandler(handler)
+            _logger.addHandler(handler.original)
 
 
 def clock_time(seconds: float) -> str:

@@ -7,9 +7,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dpo import closing
 from dpo.bad_steps import BadSteps
-from dpo.build_data import Groups, Text, build_data, build_groups
+from dpo.build_data import Text, build_data
+from dpo.build_groups import Sides, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_reference import build_reference, fill_reference, moving_weights
 from dpo.checkpoint.manifest import read_manifest
@@ -17,10 +20,11 @@ from dpo.checkpoint.restore import restore
 from dpo.checkpoint.save import Checkpoints
 from dpo.config.compose import Composed, as_dict
 from dpo.config.schema import RunConfig
+from dpo.data.groups import Groups
 from dpo.data.loader import Loader
 from dpo.data.plan import DataPlan
-from dpo.data.prepare import TokenizedSets
 from dpo.data.rows import MicroBatches
+from dpo.data.sets import DataSets
 from dpo.disk import explain
 from dpo.distributed.followed import FollowedEngine
 from dpo.distributed.world import World
@@ -113,7 +117,7 @@ class Run:
         self.stop.watch(self.folder.path / STOP)
         if self.world.is_main:
             write_status(self.folder, state="running", why="", stop_seconds=None, name=self.folder.name)
-        sets = self.stop.alone(lambda: build_data(self.config, self.text, self.folder, self.world.is_main))
+        sets = build_data(self.config, self.text, self.folder, self.world, self.stop)
         loss = Loss(self.config.loss)
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
         plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
@@ -130,7 +134,7 @@ class Run:
             restore(checkpoint, trainer.engine, trainer.providers())
             self.checkpoints.continue_from(trainer.done.step, trainer.providers())
         elif self.config.guard.self_check:
-            self._self_check(trainer, groups.supplied)
+            self._self_check(trainer, groups.train, groups.supplied)
         trainer.recorder = self._recorder(trainer)
         log.info("%s", _overview(trainer))
         try:
@@ -152,7 +156,7 @@ class Run:
             seconds = round(self.stop.seconds(), 3)
             _say(self.folder, state="stopped", why=self.stop.reason, stop_seconds=seconds, **changes)
 
-    def _assemble(self, sets: TokenizedSets, groups: Groups, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
+    def _assemble(self, sets: DataSets, groups: Sides, loss: Loss, plan: DataPlan) -> tuple[Trainer, Policy]:
         """The model side, and the trainer over it."""
         config, world = self.config, self.world
         world.watchdog.moved("loading the model", limited=False)
@@ -177,11 +181,11 @@ class Run:
             worker=world.data_rank,
             pin=world.device.type == "cuda",
             total_steps=total_steps,
-            mismatched=groups.train_mismatched,
+            mismatched=groups.train_mismatched or [],
         )
         held_out = HeldOut(
             groups=groups.held_out,
-            mismatched=groups.held_out_mismatched,
+            mismatched=groups.held_out_mismatched or [],
             micro=micro,
             engine=engine,
             reference=reference,
@@ -210,12 +214,12 @@ class Run:
         )
         return trainer, policy
 
-    def _sampler(self, sets: TokenizedSets) -> Sampler:
+    def _sampler(self, sets: DataSets) -> Sampler:
         settings = self.config.eval
         check = CHECKERS[settings.checker]
         count = max(settings.samples, settings.checked_prompts if check else 0)
         return Sampler(
-            pairs=sets.held_out[:count],
+            pairs=[sets.held_out[i] for i in range(min(count, len(sets.held_out)))],
             n_shown=settings.samples,
             max_new_tokens=settings.max_new_tokens,
             tokenizer=self.text.tokenizer,
@@ -225,7 +229,7 @@ class Run:
             stop=self.stop,
         )
 
-    def _self_check(self, trainer: Trainer, supplied: bool) -> None:
+    def _self_check(self, trainer: Trainer, groups: Groups, supplied: bool) -> None:
         checker = SelfCheck(
             engine=trainer.engine,
             scorer=trainer.scorer,
@@ -234,9 +238,8 @@ class Run:
             micro=trainer.loader.micro,
             world=self.world,
         )
-        groups = trainer.loader.plan.groups
         # Of middle length: long enough to meet sliding windows, short enough for the model's own whole logits.
-        middle = sorted(groups, key=lambda group: group.row_tokens)[len(groups) // 2]
+        middle = groups[int(np.argsort(groups.tokens(), kind="stable")[len(groups) // 2])]
         own, policy = self.config.reference, self.config.model
         same_weights = own.path is None or (own.path, own.revision) == (policy.path, policy.revision)
         same_weights &= not supplied  # values that rows bring are close to it, not equal
@@ -294,6 +297,6 @@ def _overview(trainer: Trainer) -> str:
     plan = trainer.loader.plan
     n_micro = len(trainer.loader.step(trainer.done.step).batches)
     return (
-        f"training: {sum(group.n_pairs for group in plan.groups)} pairs, {trainer.total_steps} steps of "
+        f"training: {plan.n_pairs} pairs, {trainer.total_steps} steps of "
         f"{plan.global_batch_size} pairs, {n_micro} micro-batch{'es' if n_micro > 1 else ''} per step and worker"
     )

@@ -1,9 +1,11 @@
-"""One launch per run: a lock that the kernel takes back however its holder ends, kill -9 included."""
+"""One launch per run, one job that prepares the same data: a lock that the kernel takes back however its holder ends,
+kill -9 included."""
 
 import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -24,8 +26,15 @@ class RunLock:
     """Held from `take` until the process ends. The file stays: to remove it while another launch opens it would let
     two hold a lock each."""
 
-    def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS):
-        self.path, self._wait_seconds = path, wait_seconds
+    def __init__(
+        self,
+        path: Path,
+        wait_seconds: float = WAIT_SECONDS,
+        doing: str = "this run is being trained",
+        setting: str = "output_dir",
+    ):
+        """`doing`: what its holder does; `setting`: what names the folder of `path`; both for messages."""
+        self.path, self._wait_seconds, self._doing, self._setting = path, wait_seconds, doing, setting
         self._file: TextIO | None = None
 
     def take(self) -> None:
@@ -35,9 +44,11 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise EnvironmentProblem(f"output_dir={self.path.parent} cannot be written: {error.strerror}") from error
+            raise EnvironmentProblem(
+                f"{self._setting}={self.path.parent} cannot be written: {error.strerror}"
+            ) from error
         if not self._acquire(file):
-            raise EnvironmentProblem(f"{_holder(file)}: wait for it, or give this run another name= ({self.path})")
+            raise EnvironmentProblem(f"{self._holder(file)}: wait for it, or give this run another name= ({self.path})")
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": now}) + "\n")
@@ -61,21 +72,21 @@ class RunLock:
                 if time.monotonic() > end:
                     return False
                 if not told:
-                    log.info("%s: waiting %g s for its end", _holder(file), self._wait_seconds)
+                    limit = f" {self._wait_seconds:g} s" if math.isfinite(self._wait_seconds) else ""
+                    log.info("%s: waiting%s for its end", self._holder(file), limit)
                     told = True
                 time.sleep(ASK_SECONDS)
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-                log.warning("%s has no locks: start no second run of this name beside this one", self.path.parent)
+                log.warning("%s has no locks: start no second job like this one beside it", self.path.parent)
                 return True
 
-
-def _holder(file: TextIO) -> str:
-    """Who has it, as far as the file tells."""
-    file.seek(0)
-    try:
-        found = json.loads(file.read())
-        return f"this run is being trained by process {found['pid']} on {found['host']} since {found['since']}"
-    except (ValueError, KeyError, TypeError):  # not yet written
-        return "this run is being trained by another process"
+    def _holder(self, file: TextIO) -> str:
+        """Who has it, as far as the file tells."""
+        file.seek(0)
+        try:
+            found = json.loads(file.read())
+            return f"{self._doing} by process {found['pid']} on {found['host']} since {found['since']}"
+        except (ValueError, KeyError, TypeError):  # not yet written
+            return f"{self._doing} by another process"

@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.config.compose import Composed
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
@@ -15,6 +16,7 @@ from dpo.losses.loss import Loss
 from dpo.model.load import without_weights
 from dpo.model.scorer import choose_layout
 from dpo.model.source import ModelSource
+from dpo.preempt import StopRequest
 from dpo.records import RunFolder
 from dpo.start import prepare
 
@@ -31,7 +33,7 @@ def plan_step(composed: Composed, number: int, workers: int) -> str:
     config = composed.config
     micro = _micro_batches(config, source, workers)
     folder = RunFolder(Path(config.output_dir) / run_name(config))
-    groups = build_groups(config, build_data(config, text, folder, is_main=True), Loss(config.loss))
+    groups = build_groups(config, build_data(config, text, folder, None, StopRequest()), Loss(config.loss))
     plan = DataPlan(groups.train, seed=config.seed, global_batch_size=config.optim.global_batch_size)
     total = plan.total_steps(config.optim.epochs, config.optim.max_steps)
     if number > total:

@@ -2,7 +2,8 @@
 
 import logging
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.build_reference import fill_reference
 from dpo.config.compose import Composed
 from dpo.errors import ConfigError
@@ -25,7 +26,7 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
         raise ConfigError([f"reference={config.reference.kind} keeps nothing on disk: use reference=cached"])
     try:
         with world.watchdog.explained():
-            sets = stop.alone(lambda: build_data(config, began.text, began.folder, world.is_main))
+            sets = build_data(config, began.text, began.folder, world, stop)
             groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
             fill_reference(config, began.source, groups, world, stop)
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))

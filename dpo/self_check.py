@@ -119,7 +119,10 @@ class SelfCheck:
 
 
 def _shortened(group: PromptGroup) -> PromptGroup:
-    """The end of the prompt and the beginning of each response."""
+    """The end of the prompt and the beginning of each response, all of which the model's own forward scores."""
     return replace(
-        group, prompt_ids=group.prompt_ids[-COMPARED:], responses=[response[:COMPARED] for response in group.responses]
+        group,
+        prompt_ids=group.prompt_ids[-COMPARED:],
+        responses=[response[:COMPARED] for response in group.responses],
+        contexts=[],
     )

@@ -240,7 +240,7 @@ class Trainer:
         self.done.after_rollback(now)
 
     def _keep_bad(self, prepared: PreparedStep) -> None:
-        groups = [self.loader.plan.groups[g] for g in prepared.plan.groups]
+        groups = prepared.plan.members
         sources = {i: source for g in groups for i, source in zip(g.pair_ids, g.sources, strict=True)}
         self._seed(prepared.plan.step)
         self.world.watchdog.moved(f"the pairs of step {self.done.step} once more", limited=False)

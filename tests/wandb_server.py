@@ -64,13 +64,19 @@ class FakeWandb(BaseHTTPRequestHandler):
         pass
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is what the tests are about."""
+
+
 class Server:
     """`FakeWandb` on a port of its own, until it is closed."""
 
     def __init__(self) -> None:
         FakeWandb.rows, FakeWandb.posts, FakeWandb.fault = [], [], ""
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), FakeWandb)
-        self._http.daemon_threads = True
+        self._http = _Quiet(("127.0.0.1", 0), FakeWandb)
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     @property

@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,16 +24,18 @@ from comparison.machine import now
 from comparison.ours import overrides
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.config.compose import compose_run
-from dpo.config.derive import derive
+from dpo.config.derive import data_cache_dir, derive
 from dpo.config.schema import RunConfig
 from dpo.data.batch import Batch, PairLogps, PromptGroup
 from dpo.data.collate import collate
-from dpo.data.group import group_pairs
+from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import read_pairs, tokenize_sets
+from dpo.data.prepare import prepare
 from dpo.data.rows import MicroBatches, spread_groups
-from dpo.data.template import choose_template
-from dpo.data.tokenize import TokenLimits
+from dpo.data.store.obtain import Place
+from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
+from dpo.data.text.template import choose_template
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World, start_world
 from dpo.losses.loss import Loss
@@ -72,7 +75,7 @@ class Ladder:
 
         def padded(pairs: Pairs) -> list[Batch]:
             cuts = (pairs[i : i + size] for i in range(0, len(pairs), size))
-            return [collate(group_pairs(cut), "padded") for cut in cuts]
+            return [collate(list(group_pairs(cut)), "padded") for cut in cuts]
 
         def whole(pairs: Pairs) -> list[Batch]:
             return [every_position(batch) for batch in padded(pairs)]
@@ -92,7 +95,7 @@ class Ladder:
         micro = MicroBatches(
             layout="packed", max_tokens=self.config.optim.micro_batch_tokens, max_pairs=None, world_size=1
         )
-        return lambda pairs: [collate(row, "packed") for row in spread_groups(group_pairs(pairs, most), micro)[0]]
+        return lambda pairs: [collate(row, "packed") for row in spread_groups(list(group_pairs(pairs, most)), micro)[0]]
 
     def _apart(self, pairs: Pairs) -> list[Batch]:
         """Rows of whole pairs in their order, filled to the token budget; every answer with a prompt of its own."""
@@ -187,9 +190,8 @@ def read(config: RunConfig) -> Pairs:
     tokenizer = source.tokenizer()
     template = choose_template(tokenizer, config.model.chat_template)
     assert config.data.max_length is not None
-    return tokenize_sets(
-        read_pairs(config.data, 0.0), tokenizer, template, TokenLimits(max_length=config.data.max_length)
-    ).train
+    tools = Tools(tokenizer=tokenizer, template=template, limits=TokenLimits(max_length=config.data.max_length))
+    return list(prepare(config.data, 0.0, tools, Place(cache=Path(data_cache_dir(config)))).train)
 
 
 def _steps(pairs: Pairs, size: int) -> Iterator[Pairs]:

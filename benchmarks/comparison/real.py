@@ -6,11 +6,12 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from comparison.words import END_ID, FIRST_WORD, WordPair
-from dpo.config.schema import DataConfig
+from dpo.data.formats.convert import convert_rows
+from dpo.data.formats.settings import FormatSettings
 from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import read_pairs
-from dpo.data.template import choose_template
-from dpo.data.tokenize import tokenize_pairs
+from dpo.data.read.files import Origin
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.errors import DataError
 from dpo.model.tiny import build_tiny_tokenizer
 
@@ -33,7 +34,7 @@ def real_pairs(folder: Path, n_pairs: int, vocabulary: int) -> list[WordPair]:
 
 def _tokenized(file: Path, folder: Path) -> list[TokenizedPair]:
     try:
-        pairs = read_pairs(DataConfig(path=str(file), on_bad_row="skip"), 0.0).train
+        pairs = convert_rows(Origin(path=str(file)), FormatSettings()).pairs
     except DataError:  # a shape that is not preference pairs
         return []
     tokenizer = _tokenizer(folder)

@@ -7,18 +7,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dpo.config.checks_data import data_problems
 from dpo.config.checks_expect import expect_problems
-from dpo.config.checks_loss import knob_problems, term_problems
-from dpo.config.checks_reference import reference_problems
+from dpo.config.checks_loss import loss_problems
+from dpo.config.checks_objective import objective_problems
 from dpo.config.compose import as_dict
-from dpo.config.derive import CACHE
+from dpo.config.derive import NO_RUNS
 from dpo.config.fields import range_problem
 from dpo.config.keys import keys_in_settings
 from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
-from dpo.losses.loss import Loss
 
 FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
 
@@ -30,7 +30,9 @@ def check(config: RunConfig) -> None:
     problems = [
         *_ranges(config),
         *_model_and_data(config),
-        *_loss(config),
+        *objective_problems(config.data.objective),
+        *data_problems(config.data),
+        *loss_problems(config),
         *_zero(config),
         *_deadline(config),
         *_revisions(config),
@@ -69,6 +71,8 @@ def _ranges(section: Any, prefix: str = "") -> list[str]:
         key, value = f"{prefix}{f.name}", getattr(section, f.name)
         if is_dataclass(value):
             problems += _ranges(value, f"{key}.")
+        elif isinstance(value, list) and value and is_dataclass(value[0]):
+            problems += [problem for i, item in enumerate(value) for problem in _ranges(item, f"{key}[{i}].")]
         elif value is not None and (problem := range_problem(value, f.metadata)):
             problems.append(f"{key}={value}: {problem}")
     return problems
@@ -99,10 +103,6 @@ def _model_and_data(config: RunConfig) -> list[str]:
         problems.append(
             "model.compile=true hides from model.gradient_checkpointing=selective what to keep: set it to full or none"
         )
-    if data.path in (None, "???") and not data.demo:
-        problems.append("data.path is not set: give a file or a hub name (or data=demo for the built-in pairs)")
-    if data.path and data.demo:
-        problems.append(f"data.path={data.path} and data.demo={data.demo}: choose one; data=files takes a path")
     if data.max_length and data.max_prompt_length and data.max_prompt_length >= data.max_length:
         problems.append(
             f"data.max_prompt_length={data.max_prompt_length} leaves no room for an answer within "
@@ -147,29 +147,6 @@ def _deadline(config: RunConfig) -> list[str]:
     return []
 
 
-def _loss(config: RunConfig) -> list[str]:
-    """The loss, and what depends on which one it is."""
-    if problems := term_problems(config.loss):
-        return problems
-    loss = Loss(config.loss)
-    return [*knob_problems(config.loss), *reference_problems(config, loss.needs_reference), *_best(config, loss)]
-
-
-def _best(config: RunConfig, loss: Loss) -> list[str]:
-    best = config.checkpoint.best
-    if best in (None, "loss"):  # the default, without effect where nothing is held out
-        return []
-    problems = []
-    if not loss.has_rewards:
-        problems.append(f"checkpoint.best={best}: loss={config.loss.name} has no rewards: checkpoint.best=loss")
-    if not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
-        problems.append(
-            f"checkpoint.best={best} is measured on held-out pairs, and there are none: set eval.fraction or "
-            "data.eval_path, or checkpoint.best=null"
-        )
-    return problems
-
-
 def _revisions(config: RunConfig) -> list[str]:
     """A revision pins what comes from the hub; elsewhere it would be passed over in silence."""
     own = config.reference
@@ -179,12 +156,9 @@ def _revisions(config: RunConfig) -> list[str]:
     for name, path, revision in (
         ("model", config.model.path, config.model.revision),
         ("reference", own.path, own.revision),
-        ("data", config.data.path, config.data.revision),
     ):
         if revision and path and Path(path).exists():
             problems.append(f"{name}.revision={revision} has no effect on {path}, which is on this machine: remove it")
-    if config.data.revision and config.data.demo:
-        problems.append("data.revision has no meaning for pairs made by code: remove it, or set data.path")
     return problems
 
 
@@ -229,10 +203,10 @@ def _not_yet(config: RunConfig) -> list[str]:
 
 def _names(config: RunConfig) -> list[str]:
     problems = []
-    if config.name is not None and (not FOLDER_NAME.fullmatch(config.name) or config.name == CACHE):
+    if config.name is not None and (not FOLDER_NAME.fullmatch(config.name) or config.name in NO_RUNS):
         problems.append(
             f"name={config.name}: it becomes a folder of its own in output_dir={config.output_dir}, so at most 100 "
-            f"letters, digits, '.', '_' and '-', the first no '.' or '-', and not {CACHE}"
+            f"letters, digits, '.', '_' and '-', the first no '.' or '-', and none of {', '.join(NO_RUNS)}"
         )
     if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
         problems.append(f"resume={config.resume}: no such folder; give auto, never, or a run's or checkpoint's folder")

@@ -1,4 +1,5 @@
-"""Checks of a loss's knobs: those without effect beside others, and the terms of a mix, which Hydra cannot type."""
+"""Cross-checks of the loss: knobs without effect beside others, the terms of a mix, which Hydra cannot type, and what
+depends on which loss it is."""
 
 import difflib
 from collections.abc import Iterator
@@ -6,10 +7,36 @@ from dataclasses import Field, fields
 from types import UnionType
 from typing import Any, get_args
 
+from dpo.config.checks_reference import reference_problems
 from dpo.config.fields import range_problem
 from dpo.config.losses import LossConfig, MixLossConfig, SigmoidLossConfig
+from dpo.config.schema import RunConfig
+from dpo.losses.loss import Loss
 from dpo.losses.registry import LOSSES
 from dpo.losses.term import terms_of
+
+
+def loss_problems(config: RunConfig) -> list[str]:
+    """What is wrong with the loss, and with other settings beside it."""
+    if problems := term_problems(config.loss):
+        return problems
+    loss = Loss(config.loss)
+    return [*knob_problems(config.loss), *reference_problems(config, loss.needs_reference), *_best(config, loss)]
+
+
+def _best(config: RunConfig, loss: Loss) -> list[str]:
+    best = config.checkpoint.best
+    if best in (None, "loss"):  # the default, without effect where nothing is held out
+        return []
+    problems = []
+    if not loss.has_rewards:
+        problems.append(f"checkpoint.best={best}: loss={config.loss.name} has no rewards: checkpoint.best=loss")
+    if not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
+        problems.append(
+            f"checkpoint.best={best} is measured on held-out pairs, and there are none: set eval.fraction or "
+            "data.eval_path, or checkpoint.best=null"
+        )
+    return problems
 
 
 def term_problems(loss: LossConfig) -> list[str]:

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpo.config import schema
@@ -28,8 +28,10 @@ from dpo.redact import redact
 CONF = Path(__file__).parents[2] / "conf"
 
 # Naming a file or a model by its path chooses the group that takes one.
-IMPLIED = {"data.path": "data=files", "model.path": "model=hf"}
-FREE = "zero.deepspeed."
+IMPLIED = {"data.path": "data=files", "data.sources": "data=files", "model.path": "model=hf"}
+# Dictionaries without a schema, whose keys may be new: DeepSpeed's own settings, what a chat template takes, the names
+# of the data's dimensions.
+FREE = ("zero.deepspeed.", "model.chat_template_arguments.", "data.objective.weights")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,7 +55,6 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     groups = choices()
     given = [o.key_or_group for o in parsed]
     notes, extra = _implied(parsed, world_size)
-    # DeepSpeed's own dictionary has no schema: its keys may be new.
     texts = [("++" if key.startswith(FREE) else "") + text for key, text in zip(given, overrides, strict=True)]
     texts = [text for key, text in zip(given, texts, strict=True) if key != "zero"]
     problems = [problem for o in parsed for problem in _choice_problem(o, groups)]
@@ -72,7 +73,7 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     except OmegaConfBaseException as error:
         raise ConfigError([_first_line(error)]) from error
     assert isinstance(config, schema.RunConfig)
-    if not {"data", "data.path"} & set(given):
+    if not {"data", "data.path", "data.sources"} & set(given):
         pairs = config.data.path or "the demo pairs"
         notes.append(
             f"model={config.model.path or config.model.build}, pairs: {pairs} (data= or data.path= choose others)"
@@ -113,7 +114,7 @@ def _implied(parsed: list[Override], world_size: int) -> tuple[list[str], list[s
     given = {o.key_or_group: o.get_value_string() for o in parsed}
     notes, extra = [], []
     for key, choice in IMPLIED.items():
-        if key in given and choice.split("=")[0] not in given:
+        if key in given and choice.split("=")[0] not in given and choice not in extra:
             extra.append(choice)
             notes.append(f"{choice}, since {key} is given")
     zero = given.get("zero", "auto")
@@ -168,6 +169,11 @@ def _setting_problem(base: DictConfig, override: Override) -> list[str]:
     node: Any = base
     for depth, part in enumerate(key.split(".")):
         parent = ".".join(key.split(".")[:depth])
+        if isinstance(node, ListConfig):  # data.sources.0.weight
+            if not part.isdigit() or int(part) >= len(node):
+                return [f"{key}: no such setting. {parent} has {len(node)} entries, numbered from 0"]
+            node = node[int(part)]
+            continue
         if not isinstance(node, DictConfig):
             return [f"{key}: no such setting. {parent} is a single value"]
         if part not in node:

@@ -6,7 +6,7 @@ from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.losses.loss import Loss
 from dpo.optim import default_lr
 
-CACHE = "reference_cache"
+CACHE, DATA_CACHE, REPORTS = NO_RUNS = ("reference_cache", "data_cache", "data_reports")  # in output_dir
 # Tokens of a row of the reference pass, in rows of training. Nothing is kept for backward: by count of its tensors a
 # pass holds the activations of one layer (some 32 bytes per token and hidden unit in bf16), training those of all. With
 # checkpointing training keeps the layers' inputs and one layer, some 90 bytes at 28 layers: 4 rows would need more.
@@ -24,6 +24,7 @@ def derive(config: RunConfig) -> list[str]:
     if config.guard.hang_seconds is None:
         config.guard.hang_seconds = config.zero.timeout_seconds / 3
     config.reference.cache_dir = cache_dir(config)
+    config.data.cache_dir = data_cache_dir(config)
     if config.reference.batch_tokens is None:
         saving = config.model.gradient_checkpointing != "none" or config.model.activation_offload
         rows = PASS_ROWS_CHECKPOINTED if saving else PASS_ROWS
@@ -37,6 +38,16 @@ def derive(config: RunConfig) -> list[str]:
 def cache_dir(config: RunConfig) -> str:
     """Where reference log-probabilities are kept."""
     return config.reference.cache_dir or str(Path(config.output_dir) / CACHE)
+
+
+def data_cache_dir(config: RunConfig) -> str:
+    """Where prepared pairs are kept."""
+    return config.data.cache_dir or str(Path(config.output_dir) / DATA_CACHE)
+
+
+def reports_dir(config: RunConfig) -> str:
+    """Where reports on data are written."""
+    return str(Path(config.output_dir) / REPORTS)
 
 
 def _reference(config: RunConfig) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from dpo.config.compose import as_dict
 from dpo.config.inputs import inputs
 from dpo.config.schema import RunConfig
+from dpo.data.read.listing import short_name
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
 PLACE = ("name", "resume", "output_dir")
@@ -21,6 +22,9 @@ SAME_NUMBERS = (
     "model.activation_offload",
     "model.kernels",
     "model.compile",
+    "data.streaming",
+    "data.cache_dir",
+    "data.workers",
     # Which model it is decides, and whether there is one follows from the loss; one that moves has settings of its own.
     "reference.kind",
     "reference.cache_dir",
@@ -29,6 +33,11 @@ SAME_NUMBERS = (
 )
 # In a run that continues; and how it is watched: eval.*, but not what is held out.
 MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")
+OF_THE_DATA = (
+    "data.",
+    "eval.fraction",
+    *(f"model.{name}" for name in ("path", "revision", "build", "chat_template", "eos")),
+)
 LENGTH_NOTE = "; the learning rate follows the schedule of the new length from here"
 NOTES = {"optim.epochs": LENGTH_NOTE, "optim.max_steps": LENGTH_NOTE}
 
@@ -44,11 +53,26 @@ def run_name(config: RunConfig) -> str:
     different runs never share a folder and the same command finds its own again."""
     if config.name:
         return config.name
-    text = json.dumps([identity(as_dict(config)), inputs(config)], sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    digest = _digest([identity(as_dict(config)), inputs(config)])
     model = config.model.build or _label(config.model.path)
-    data = "demo" if config.data.demo else _label(config.data.path)
-    return f"{model}-{data}-{config.loss.name}-{digest}"
+    return f"{model}-{_data_label(config)}-{config.loss.name}-{digest}"
+
+
+def data_name(config: RunConfig) -> str:
+    """Made from what decides the pairs and their tokens: the data, its files' content, tokenizer and template."""
+    settings = {key: value for key, value in identity(as_dict(config)).items() if key.startswith(OF_THE_DATA)}
+    return f"{_data_label(config)}-{_digest([settings, inputs(config)])}"
+
+
+def _digest(values: Any) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _data_label(config: RunConfig) -> str:
+    if config.data.sources:
+        return f"mix-of-{len(config.data.sources)}"
+    return "demo" if config.data.demo else _label(short_name(config.data.path or "none"))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -92,11 +116,13 @@ def _may_change(key: str) -> bool:
 def _label(path: str | None) -> str:
     parts = Path(path or "none").parts
     name = parts[-2] if parts[-1] == "final" and len(parts) > 1 else parts[-1]
-    return name.split(".json")[0].removesuffix(".parquet")[:40]
+    return name[:40]
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {f"{i}": item for i, item in enumerate(value)}  # data.sources, each with settings of its own
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -1,5 +1,6 @@
 """The local files that a run reads, by their content: the same path may hold other data tomorrow."""
 
+import glob
 import hashlib
 from pathlib import Path
 
@@ -11,22 +12,37 @@ NO_INPUT = (".md", ".gitattributes")  # beside a model's files, and no part of i
 
 def inputs(config: RunConfig) -> dict[str, str]:
     """Setting -> digest of the file or folder that it names; hub names and what is not set are left out."""
-    named = {
-        "data.path": config.data.path,
-        "data.eval_path": config.data.eval_path,
-        "model.path": config.model.path,
-        "reference.path": config.reference.path,
-    }
-    return {key: _digest(Path(path)) for key, path in named.items() if path is not None and Path(path).exists()}
+    models = {"model.path": config.model.path, "reference.path": config.reference.path}
+    named = {key: _model_files(path) for key, path in models.items() if path is not None}
+    data = {"data.path": config.data.path, "data.eval_path": config.data.eval_path}
+    data |= {f"data.sources.{i}.path": source.path for i, source in enumerate(config.data.sources)}
+    named |= {key: _data_files(path) for key, path in data.items() if path is not None}
+    named["data.decontaminate"] = [file for path in config.data.decontaminate for file in _data_files(path)]
+    return {key: _digest(files) for key, files in named.items() if files}
 
 
-def _digest(path: Path) -> str:
-    """Over a file, or over the files of a folder; of large weight files their size and samples."""
-    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file() and _counts(f))
+def _model_files(path: str) -> list[Path]:
+    """The file, or the files of the folder; none of a hub name."""
+    place = Path(path)
+    if place.is_dir():
+        return sorted(f for f in place.iterdir() if f.is_file() and _counts(f))
+    return [place] if place.is_file() else []
+
+
+def _data_files(path: str) -> list[Path]:
+    """The same, with the folders in a folder, and the files that a glob matches."""
+    place = Path(path).expanduser()
+    found = glob.glob(f"{glob.escape(str(place))}/**" if place.is_dir() else str(place), recursive=True)
+    files = [place] if place.is_file() else sorted(map(Path, found))
+    return [file for file in files if file.is_file() and _counts(file)]
+
+
+def _digest(files: list[Path]) -> str:
+    """Over the names and the content of files; of large weight files their size and samples."""
     found = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
-        found.update(f"{file.name if path.is_dir() else file.suffix} {size}".encode())
+        found.update(f"{file.name if len(files) > 1 else file.suffix} {size}".encode())
         with file.open("rb") as stream:
             if file.suffix in (".safetensors", ".bin"):
                 for i in range(SAMPLES):

@@ -20,6 +20,8 @@ class ModelConfig:
     revision: str | None = None  # hub branch, tag or commit
     build: str | None = None  # name of a model built in code with random weights: "tiny"
     chat_template: str = "auto"  # auto: the tokenizer's own, else a plain one | raw | a built-in name | a file
+    # What the template takes besides messages, by name: model.chat_template_arguments.enable_thinking=false
+    chat_template_arguments: dict[str, Any] = field(default_factory=dict)
     # Kept of a layer for backward: none: all | selective: its input and its attention | full: its input alone.
     gradient_checkpointing: str = one_of("none", "none", "selective", "full")
     activation_offload: bool = False  # what is kept waits in the host's memory: saved tensors of 1 MiB and more
@@ -31,25 +33,76 @@ class ModelConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """Several qualities per answer (`dimensions` on a row, the attributes of HelpSteer, UltraFeedback's annotations) as
+    one score, which says which answer is chosen."""
+
+    weights: dict[str, float] = field(default_factory=dict)  # {helpfulness: 1, verbosity: -0.5}; {}: labels decide
+    margin: bool = False  # the difference of the weighted scores is the pair's margin
+    # What happens to a pair whose label says otherwise: keep the label | swap the sides | drop the pair. Counted.
+    contradicts: str = one_of("swap", "keep", "swap", "drop")
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """One of several sources of pairs. With neither weight nor count, every pair is seen once per epoch."""
+
+    path: str | None = None  # as data.path
+    name: str | None = None  # on every pair, for metrics and reports; null: made from the path
+    split: str | None = None  # null: data.split
+    revision: str | None = None  # hub branch, tag or commit
+    subset: str | None = None  # as data.subset
+    data_dir: str | None = None  # as data.data_dir
+    format: str | None = None  # null: data.format
+    # How often each pair is seen per epoch. 0.5: the pairs of half of its prompts, chosen by their hash, so that more
+    # weight only adds to them; 2.5: all pairs twice, and half of them once more.
+    weight: float | None = number(None, above=0)
+    count: int | None = number(
+        None, low=1
+    )  # this many pairs per epoch, by the hash of their prompts; repeated if fewer
+
+
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where the preference pairs come from and which of them are used."""
 
-    path: str | None = None  # .json, .jsonl, .parquet (optionally .gz for the first two), or a hub name
-    split: str = "train"  # split of a hub data set
+    # .jsonl, .json, .csv or .tsv (also with .gz, .bz2, .xz or .zst), .parquet, .arrow or .feather; a folder or a glob
+    # of them ("data/*.jsonl"); a folder saved by `datasets`; or a hub name.
+    path: str | None = None
+    sources: list[SourceConfig] = field(default_factory=list)  # several of them, mixed, instead of `path`
+    split: str = "train"  # split of a hub data set, or of a folder that holds several
+    subset: str | None = None  # configuration of a hub data set
+    data_dir: str | None = None  # folder within a hub data set
+    streaming: bool = False  # read hub data sets over the network instead of fetching them to this disk first
     eval_path: str | None = None  # held-out pairs; null: `eval.fraction` of the prompts of `path`
     eval_split: str | None = None  # hub split for held-out pairs; alone, it belongs to `path`
     revision: str | None = None  # hub branch, tag or commit
     demo: int = number(0, low=0)  # > 0: this many demo pairs generated in code instead of `path`
-    format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats
-    limit: int | None = number(None, low=1)  # use only the first rows
+    format: str = "auto"  # auto: recognised by its columns | a name from dpo.data.formats.table
+    limit: int | None = number(None, low=1)  # use only the first rows, of each source
+    duplicates: str = one_of("drop", "drop", "keep")  # pairs with the same prompt and answers as an earlier one
+    # Files of benchmark questions (.txt or as `path`). Training prompts that share 8 words in a row with them are
+    # reported; those that hold at least this share of one question's runs of 8 words are left out, if it is set.
+    decontaminate: list[str] = field(default_factory=list)
+    decontaminate_drop: float | None = number(None, above=0, high=1)
     max_length: int | None = number(None, low=4)  # tokens of prompt + answer; null: the model's context, at most 4096
     max_prompt_length: int | None = number(None, low=1)  # tokens; null: max_length - 1
-    truncation: str = one_of("drop", "drop", "cut_answers")  # what happens to a pair longer than max_length
+    # What happens to a longer pair: drop: left out, counted | cut_prompt: its oldest turns go, the system turn stays |
+    # cut_answers: its answers lose their ends, not its prompt. What is too long even so is dropped.
+    truncation: str = one_of("drop", "drop", "cut_prompt", "cut_answers")
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True
+    # Prompts without roles: a user turn for the chat template, or text that the answer continues, without a template.
+    plain_text: str = one_of("user_turn", "user_turn", "raw")
+    preference: str = one_of("better", "better", "safer")  # which label of PKU-SafeRLHF: more helpful, or safer
+    # Of an answer list with ranks or scores: every pair | the best and the worst | the best and each other one.
+    ranked_pairs: str = one_of("all", "all", "best_worst", "best_rest")
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     # Columns ref_chosen_logps and ref_rejected_logps, where rows have them: auto: used instead of computing | ignore
     reference_logps: str = one_of("auto", "auto", "ignore")
+    cache_dir: str | None = None  # of prepared pairs, shared by all runs that name it; null: <output_dir>/data_cache
+    workers: int | None = number(None, low=1)  # processes that prepare the pairs; null: one per core, at most 32
 
 
 @dataclass(kw_only=True, slots=True)

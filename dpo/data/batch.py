@@ -3,13 +3,15 @@
 Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from dpo.data.pair import Spans
 
 
 @dataclass(kw_only=True, slots=True)
@@ -20,15 +22,17 @@ class PromptGroup:
     """
 
     prompt_ids: list[int]  # [p]
-    responses: list[list[int]]  # each [r_i], all of it scored
+    responses: list[list[int]]  # each [r_i]
     pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
+    contexts: list[Spans] = field(default_factory=list)  # of every response: its tokens that are not scored
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
     margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
+        self.contexts = self.contexts or [()] * len(self.responses)
         # What the first and the last in lexicographic order share, all share.
         first, last = min(self.responses, default=[]), max(self.responses, default=[])
         shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
@@ -43,9 +47,28 @@ class PromptGroup:
         return sum(len(r) for r in self.responses)
 
     @property
+    def scored_tokens(self) -> int:
+        return sum(self.scored_lengths)
+
+    @property
     def chosen_tokens(self) -> int:
-        """Of the chosen response of every pair, or of all responses where nothing is compared."""
-        return sum(len(self.responses[c]) for c, _ in self.pairs) if self.pairs else self.response_tokens
+        """Scored ones of the chosen response of every pair, or of all responses where nothing is compared."""
+        lengths = self.scored_lengths
+        return sum(lengths[chosen] for chosen, _ in self.pairs) if self.pairs else sum(lengths)
+
+    @property
+    def scored_lengths(self) -> list[int]:
+        """[R] scored tokens of every response."""
+        contexts = (sum(end - start for start, end in spans) for spans in self.contexts)
+        return [len(ids) - context for ids, context in zip(self.responses, contexts, strict=True)]
+
+    def scored(self, response: int) -> Sequence[int]:
+        """Which tokens of a response are scored, as indices into it."""
+        count, spans = len(self.responses[response]), self.contexts[response]
+        if not spans:
+            return range(count)
+        bounds = [0, *(bound for span in spans for bound in span), count]
+        return [i for start, end in zip(bounds[::2], bounds[1::2], strict=True) for i in range(start, end)]
 
     @property
     def row_tokens(self) -> int:

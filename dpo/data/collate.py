@@ -30,11 +30,11 @@ def collate_packed(groups: list[PromptGroup]) -> Batch:
         positions += range(len(shared))
         bounds.append((start, end, start, start))
         first = start + len(group.prompt_ids) - 1  # the last prompt position predicts the first token of every response
-        for response in group.responses:
+        for number, response in enumerate(group.responses):
             own = response[group.n_common : -1]
             begin = len(ids)
-            scored += range(first, first + min(len(response), group.n_common + 1))
-            scored += range(begin, begin + len(own))
+            predicts = [*range(first, first + group.n_common + 1), *range(begin, begin + len(own))]
+            scored += [predicts[i] for i in group.scored(number)]
             ids += own
             positions += range(len(shared), len(shared) + len(own))
             if own:
@@ -52,8 +52,9 @@ def collate_padded(groups: list[PromptGroup]) -> Batch:
     """Every prompt + response as a row of its own, padded on the right to the longest."""
     rows = [group.prompt_ids + response[:-1] for group in groups for response in group.responses]
     width = max(len(row) for row in rows)
-    prompts = [len(group.prompt_ids) for group in groups for _ in group.responses]
-    scored = [i * width + t for i, row in enumerate(rows) for t in range(prompts[i] - 1, len(row))]
+    answers = [(group, i) for group in groups for i in range(len(group.responses))]
+    firsts = [row * width + len(group.prompt_ids) - 1 for row, (group, _) in enumerate(answers)]
+    scored = [first + i for first, (group, number) in zip(firsts, answers, strict=True) for i in group.scored(number)]
     lengths = torch.tensor([len(row) for row in rows])
     return Batch(
         ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
@@ -66,20 +67,20 @@ def collate_padded(groups: list[PromptGroup]) -> Batch:
 
 def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     """The fields of a Batch that do not depend on the layout."""
-    responses = [response for group in groups for response in group.responses]
+    scored = [[ids[i] for i in group.scored(n)] for group in groups for n, ids in enumerate(group.responses)]
     first = [0, *accumulate(len(group.responses) for group in groups)]
     pairs = [(first[g] + c, first[g] + r) for g, group in enumerate(groups) for c, r in group.pairs]
-    lengths = torch.tensor([len(response) for response in responses])
+    lengths = torch.tensor([len(targets) for targets in scored])
     reference = [value for group in groups for value in group.reference or ()]
     margins = [value for group in groups for value in group.margins or ()]
     return {
         "margins": torch.tensor(margins) if len(margins) == len(pairs) else None,
-        "reference": torch.tensor(reference) if len(reference) == len(responses) else None,
-        "targets": torch.tensor([token for response in responses for token in response]),
-        "response": torch.repeat_interleave(torch.arange(len(responses)), lengths),
+        "reference": torch.tensor(reference) if len(reference) == len(scored) else None,
+        "targets": torch.tensor([token for targets in scored for token in targets]),
+        "response": torch.repeat_interleave(torch.arange(len(scored)), lengths),
         "tokens": lengths.float(),
         "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
-        "n_response_tokens": sum(group.response_tokens for group in groups),
+        "n_response_tokens": sum(group.scored_tokens for group in groups),
         "n_chosen_tokens": sum(group.chosen_tokens for group in groups),
         "n_pairs": sum(group.n_pairs for group in groups),
         "n_tokens": sum(len(g.prompt_ids) + g.response_tokens for g in groups if g.n_pairs),

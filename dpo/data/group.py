@@ -1,42 +1,74 @@
-"""TokenizedPair -> PromptGroup: which responses are computed, and which of them share a prompt."""
+"""TokenizedPairs of one prompt -> PromptGroup, and a group in parts."""
 
 from collections.abc import Callable, Iterator
+from math import isnan
 
 from dpo.data.batch import PromptGroup
-from dpo.data.pair import TokenizedPair
+from dpo.data.pair import Spans, TokenizedPair
 from dpo.errors import DataError
 
 SUPPLIED_SPREAD = 0.05  # nats per token that two computations of one log-probability differ by at most, bf16 included
 
 
-def group_pairs(pairs: list[TokenizedPair], most: int = 1) -> list[PromptGroup]:
-    """Up to `most` pairs of one prompt together in a group, each response once; groups in the order of their first
-    pair. The groups of a prompt with more pairs share nothing."""
-    found: list[list[TokenizedPair]] = []
-    unfinished: dict[int, list[TokenizedPair]] = {}
-    for pair in pairs:
-        # The hash of the tuple instead of the tuple itself: a million prompts of 200 tokens would take 1.6 GB.
-        key = hash(tuple(pair.prompt_ids))
-        members = unfinished.get(key, [])
-        if not members or len(members) >= most or members[0].prompt_ids != pair.prompt_ids:
-            members = unfinished[key] = []
-            found.append(members)
-        members.append(pair)
-    return [_group(members) for members in found]
+def alone(pair: TokenizedPair) -> PromptGroup:
+    """Nothing but the chosen response of a pair."""
+    return PromptGroup(
+        prompt_ids=pair.prompt_ids,
+        responses=[pair.chosen_ids],
+        contexts=[pair.chosen_context],
+        pairs=[],
+        pair_ids=[pair.id],
+        sources=[pair.source],
+    )
 
 
-def chosen_alone(pairs: list[TokenizedPair]) -> list[PromptGroup]:
-    """One group per pair with nothing but its chosen response, for losses that compare nothing."""
-    return [
-        PromptGroup(
-            prompt_ids=pair.prompt_ids,
-            responses=[pair.chosen_ids],
-            pairs=[],
-            pair_ids=[pair.id],
-            sources=[pair.source],
-        )
-        for pair in pairs
+def together(members: list[TokenizedPair]) -> PromptGroup:
+    """Pairs of one prompt, each response once."""
+    answers: list[tuple[list[int], Spans]] = []
+
+    def number(ids: list[int], context: Spans) -> int:
+        if (ids, context) not in answers:
+            answers.append((ids, context))
+        return answers.index((ids, context))
+
+    pairs = [
+        (number(pair.chosen_ids, pair.chosen_context), number(pair.rejected_ids, pair.rejected_context))
+        for pair in members
     ]
+    margins = [pair.margin for pair in members if pair.margin is not None]
+    return PromptGroup(
+        prompt_ids=members[0].prompt_ids,
+        pairs=pairs,
+        responses=[ids for ids, _ in answers],
+        contexts=[context for _, context in answers],
+        pair_ids=[pair.id for pair in members],
+        sources=[pair.source for pair in members],
+        margins=margins if len(margins) == len(members) else None,
+    )
+
+
+def values_of(group: PromptGroup, pair_values: list[list[float]]) -> list[float] | None:
+    """The value of every response of `group`, from those of (chosen, rejected) of every pair; None unless all are
+    known. Of a response that stands in several pairs the first counts."""
+    values: dict[int, float] = {}
+    for responses, found in zip(group.pairs, pair_values, strict=True):
+        for response, value in zip(responses, found, strict=True):
+            values.setdefault(response, value)
+    return None if any(map(isnan, values.values())) else [values[response] for response in range(len(values))]
+
+
+def require_agreement(group: PromptGroup, pair_values: list[list[float]]) -> None:
+    """Raises DataError when two rows give one response values that cannot both be right. See `values_of`."""
+    values = values_of(group, pair_values)
+    assert values is not None
+    for responses, found, source in zip(group.pairs, pair_values, group.sources, strict=True):
+        for response, value in zip(responses, found, strict=True):
+            if abs(values[response] - value) > SUPPLIED_SPREAD * len(group.responses[response]):
+                raise DataError(
+                    f"{group.sources[0]} and rows with the same prompt give one answer two reference "
+                    f"log-probabilities, {values[response]:g} and {value:g} (the second in {source}): correct them, or "
+                    "set data.reference_logps=ignore"
+                )
 
 
 def split_group(group: PromptGroup, fits: Callable[[PromptGroup], bool]) -> Iterator[PromptGroup]:
@@ -54,54 +86,6 @@ def split_group(group: PromptGroup, fits: Callable[[PromptGroup], bool]) -> Iter
     yield _part(group, pairs)
 
 
-def _group(members: list[TokenizedPair]) -> PromptGroup:
-    responses: list[list[int]] = []
-
-    def number(ids: list[int]) -> int:
-        if ids not in responses:
-            responses.append(ids)
-        return responses.index(ids)
-
-    pairs = [(number(pair.chosen_ids), number(pair.rejected_ids)) for pair in members]
-    return PromptGroup(
-        prompt_ids=members[0].prompt_ids,
-        pairs=pairs,
-        responses=responses,
-        pair_ids=[pair.id for pair in members],
-        sources=[pair.source for pair in members],
-        reference=_supplied(members, pairs),
-        margins=_margins(members),
-    )
-
-
-def _margins(members: list[TokenizedPair]) -> list[float] | None:
-    """Of every pair, when every row brings one; else None."""
-    margins = [pair.margin for pair in members if pair.margin is not None]
-    return margins if len(margins) == len(members) else None
-
-
-def _supplied(members: list[TokenizedPair], pairs: list[tuple[int, int]]) -> list[float] | None:
-    """The reference's log-probability of every response, when every row brings its own; else None.
-
-    Raises:
-        DataError: two rows give the same response values that cannot both be right.
-    """
-    values: dict[int, float] = {}
-    for pair, (chosen, rejected) in zip(members, pairs, strict=True):
-        if pair.reference is None:
-            return None
-        sides = ((chosen, pair.chosen_ids), (rejected, pair.rejected_ids))
-        for (response, ids), value in zip(sides, pair.reference, strict=True):
-            known = values.setdefault(response, value)
-            if abs(known - value) > SUPPLIED_SPREAD * len(ids):
-                raise DataError(
-                    f"{members[0].source} and rows with the same prompt give one answer two reference "
-                    f"log-probabilities, {known:g} and {value:g} (the second in {pair.source}): correct them, or set "
-                    "data.reference_logps=ignore"
-                )
-    return [values[response] for response in range(len(values))]
-
-
 def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
     """The group of these of its pairs."""
     kept = list(dict.fromkeys(r for i in pairs for r in group.pairs[i]))
@@ -109,6 +93,7 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
     return PromptGroup(
         prompt_ids=group.prompt_ids,
         responses=[group.responses[r] for r in kept],
+        contexts=[group.contexts[r] for r in kept],
         pairs=[(new[group.pairs[i][0]], new[group.pairs[i][1]]) for i in pairs],
         pair_ids=[group.pair_ids[i] for i in pairs],
         sources=[group.sources[i] for i in pairs],

@@ -4,6 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dpo.data.batch import Batch, PromptGroup
+from dpo.data.groups import PromptGroups
 from dpo.data.plan import DataPlan, StepPlan
 from dpo.data.rows import MicroBatches, spread_groups
 
@@ -28,7 +29,7 @@ class Loader:
     worker: int  # which of the `micro.world_size` shares
     pin: bool  # page-locked memory, for a GPU
     total_steps: int
-    mismatched: list[PromptGroup] = field(default_factory=list)  # of every group of the plan
+    mismatched: PromptGroups = field(default_factory=list)  # of every group of the plan
     _thread: ThreadPoolExecutor = field(
         init=False, default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="loader")
     )
@@ -45,9 +46,10 @@ class Loader:
 
     def _prepare(self, step: int) -> PreparedStep:
         plan = self.plan.step(step)
-        mismatched = self._batches([self.mismatched[g] for g in plan.groups]) if self.mismatched else []
         return PreparedStep(
-            plan=plan, batches=self._batches([self.plan.groups[g] for g in plan.groups]), mismatched=mismatched
+            plan=plan,
+            batches=self._batches(plan.members),
+            mismatched=self._batches([self.mismatched[g] for g in plan.groups]) if len(self.mismatched) else [],
         )
 
     def _batches(self, groups: list[PromptGroup]) -> list[Batch]:

@@ -1,11 +1,23 @@
 """Prompts with answers to other prompts: what kto estimates the divergence of the policy from its reference on."""
 
-from dpo.data.batch import PromptGroup
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpo.data.groups import Groups, Numbers
+from dpo.data.keys import BYTES
+from dpo.data.pair import Spans, TokenizedPair
+from dpo.data.store.columns import KEY_TYPE, KEYS
 from dpo.errors import DataError
 
+ANSWERS = ("chosen_ids", "rejected_ids")
 
-def mismatched(groups: list[PromptGroup]) -> list[PromptGroup]:
-    """For every group its prompt with the chosen and the rejected answer of the next group of another prompt.
+
+def mismatched(groups: Groups) -> Groups:
+    """For every group its prompt with the answers of the first pair of the next group of another prompt.
 
     The partner follows from the order of the data, not from the batch: reference values are computed once and found
     again in every epoch and by every run. An answer is cut where prompt and answer together would be longer than the
@@ -14,35 +26,91 @@ def mismatched(groups: list[PromptGroup]) -> list[PromptGroup]:
     Raises:
         DataError: all groups have the same prompt.
     """
-    longest = max((group.longest + 1 for group in groups), default=0)
-    partners = _next_other_prompts(groups)
-    return [_matched(group, groups[partner], longest) for group, partner in zip(groups, partners, strict=True)]
+    numbers = np.arange(len(groups))
+    return Groups(_Mismatched(groups), numbers, np.arange(len(groups) + 1))
 
 
-def _next_other_prompts(groups: list[PromptGroup]) -> list[int]:
-    """[groups]; behind the last group comes the first."""
-    n = len(groups)
-    if n and all(group.prompt_ids == groups[0].prompt_ids for group in groups):
-        raise DataError(
-            f"all {n} pairs around {groups[0].sources[0]} have one prompt, but loss=kto needs answers to others, "
-            "in the training and in the held-out data: add prompts, change eval.fraction, or use loss=apo_zero"
+class _Mismatched:
+    """One pair per group, put together when it is asked for. In memory: 24 bytes per pair."""
+
+    supplied = False  # values that rows bring are of their own prompts
+
+    def __init__(self, groups: Groups):
+        self._pairs = pairs = groups.pairs
+        self._prompts = groups.members[groups.begins[:-1]]  # [n] number of the pair whose prompt it is
+        self._answers = self._prompts[_next_other_prompts(groups, self._prompts)]  # [n] of the pair whose answers
+        self._kept = self._kept_tokens()  # [n, 2] of chosen and rejected answer, 0 of one that is absent
+        self.unpaired = pairs.unpaired
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def __iter__(self) -> Iterator[TokenizedPair]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> TokenizedPair:
+        own, other = self._pairs[int(self._prompts[number])], self._pairs[int(self._answers[number])]
+        chosen, rejected = self._kept[number].tolist()
+        return TokenizedPair(
+            prompt_ids=own.prompt_ids,
+            chosen_ids=other.chosen_ids[:chosen],
+            rejected_ids=other.rejected_ids[:rejected],
+            chosen_context=_within(other.chosen_context, chosen),
+            rejected_context=_within(other.rejected_context, rejected),
+            source=own.source,
+            dataset=own.dataset,
+            id=own.id,
         )
-    partners = [0] * n
-    partner = 0
-    for i in reversed(range(2 * n)):  # the second time around every group knows what follows the last
-        after = (i + 1) % n
-        partner = after if groups[after].prompt_ids != groups[i % n].prompt_ids else partner
-        partners[i % n] = partner
-    return partners
+
+    def column(self, name: str) -> NDArray[Any]:
+        return self.take(name, np.arange(len(self)))
+
+    def take(self, name: str, numbers: Numbers) -> NDArray[Any]:
+        """Of the prompt; the keys of the responses follow from those of prompt and answers, without reading them."""
+        if name != KEYS:
+            return self._pairs.take(name, self._prompts[numbers])
+        prompts = self._pairs.take("prompt_key", self._prompts[numbers]).tolist()
+        answers = self._pairs.take(KEYS, self._answers[numbers])
+        # Not their elements, which numpy strips of zero bytes at the end.
+        digests = answers.view(np.uint8).reshape(-1, 2, BYTES)
+        keys = bytearray()
+        for prompt, both, kept in zip(prompts, digests, self._kept[numbers].tolist(), strict=True):
+            for answer, n_kept in zip(both, kept, strict=True):
+                head = prompt.to_bytes(8, "little") + n_kept.to_bytes(4, "little")
+                keys += blake2b(head + answer.tobytes(), digest_size=BYTES).digest()
+        return np.frombuffer(bytes(keys), KEY_TYPE).reshape(-1, 2)
+
+    def lengths(self, name: str) -> NDArray[np.int64]:
+        """Of prompts and answers."""
+        if name in ANSWERS:
+            return self._kept[:, ANSWERS.index(name)].astype(np.int64)
+        return self._pairs.lengths(name)[self._prompts]
+
+    def _kept_tokens(self) -> NDArray[np.int32]:
+        if not len(self):
+            return np.empty((0, 2), np.int32)
+        prompts = self._pairs.lengths("prompt_ids")[self._prompts]
+        answers = np.stack([self._pairs.lengths(name) for name in ANSWERS], 1)
+        room = (prompts + answers[self._prompts].max(1)).max() - prompts
+        return np.minimum(answers[self._answers], room[:, None]).astype(np.int32)
 
 
-def _matched(group: PromptGroup, partner: PromptGroup, longest: int) -> PromptGroup:
-    room = longest - len(group.prompt_ids)
-    answers = [partner.responses[i][:room] for i in partner.pairs[0]] if partner.pairs else partner.responses
-    return PromptGroup(
-        prompt_ids=group.prompt_ids,
-        responses=answers,
-        pairs=[],
-        pair_ids=group.pair_ids,
-        sources=group.sources,
-    )
+def _next_other_prompts(groups: Groups, firsts: Numbers) -> Numbers:
+    """[G] which group is the partner of each; behind the last comes the first. `firsts`: the first pair of each."""
+    if not len(firsts):
+        return firsts
+    keys = groups.pairs.take("prompt_key", firsts)
+    ends = np.flatnonzero(keys != np.roll(keys, -1))  # groups before one of another prompt
+    if not len(ends):
+        raise DataError(
+            f"every prompt is that of {groups.pairs[int(firsts[0])].source}, but loss=kto needs answers to others, in "
+            "the training and in the held-out data: add prompts, change eval.fraction, or use loss=bco"
+        )
+    own = np.searchsorted(ends, np.arange(len(keys))) % len(ends)
+    return (ends[own] + 1) % len(keys)
+
+
+def _within(spans: Spans, n_kept: int) -> Spans:
+    """What of an answer's first tokens is not scored. Where that would be all, everything is: any text will do."""
+    found = tuple((begin, min(end, n_kept)) for begin, end in spans if begin < n_kept)
+    return () if sum(end - begin for begin, end in found) == n_kept else found

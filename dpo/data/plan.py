@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpo.data.batch import Counts, PromptGroup
+from dpo.data.groups import PromptGroups, sizes_of
 
 
 @dataclass(kw_only=True, slots=True)
@@ -16,9 +18,10 @@ class StepPlan:
 
     step: int  # counted from 0
     epoch: float  # epochs completed after this step
-    groups: list[int]  # in data order
+    groups: list[int]  # their numbers in the data
+    members: list[PromptGroup]  # the same groups
     n_pairs: int  # over all workers
-    n_response_tokens: int  # over all workers
+    n_response_tokens: int  # scored, over all workers
     n_chosen_tokens: int  # over all workers; those of chosen responses, once per pair
     n_tokens: int  # prompts once, responses each, over all workers
     digest: str  # 8 hexadecimal digits that name the pairs of the step and their order
@@ -34,12 +37,18 @@ class StepPlan:
 
 
 class DataPlan:
-    """The order of the data over all steps."""
+    """The order of the data over all steps. In memory: 16 bytes per group."""
 
-    def __init__(self, groups: list[PromptGroup], *, seed: int, global_batch_size: int):
+    def __init__(self, groups: PromptGroups, *, seed: int, global_batch_size: int):
         self.groups, self.seed, self.global_batch_size = groups, seed, global_batch_size
-        self._epoch, self._batches = -1, [[0]]
+        self._sizes = sizes_of(groups)
+        self._epoch, self._batches = -1, Batches(order=np.empty(0, np.int64), begins=np.zeros(1, np.int64))
         self._starts = [0]  # first step of every epoch seen so far
+
+    @property
+    def n_pairs(self) -> int:
+        """In an epoch."""
+        return int(self._sizes.sum())
 
     def total_steps(self, epochs: float, max_steps: int | None) -> int:
         """Steps in `epochs` passes over the data (fractions too), at most `max_steps`."""
@@ -57,15 +66,17 @@ class DataPlan:
         batches = self._epoch_batches(epoch)
         index = step - self._start(epoch)
         chosen = batches[index]
-        ids = "".join(i for g in chosen for i in self.groups[g].pair_ids)
+        members = [self.groups[g] for g in chosen]
+        ids = "".join(i for group in members for i in group.pair_ids)
         return StepPlan(
             step=step,
             epoch=epoch + (index + 1) / len(batches),
             groups=chosen,
-            n_pairs=sum(self.groups[g].n_pairs for g in chosen),
-            n_response_tokens=sum(self.groups[g].response_tokens for g in chosen),
-            n_chosen_tokens=sum(self.groups[g].chosen_tokens for g in chosen),
-            n_tokens=sum(len(self.groups[g].prompt_ids) + self.groups[g].response_tokens for g in chosen),
+            members=members,
+            n_pairs=sum(group.n_pairs for group in members),
+            n_response_tokens=sum(group.scored_tokens for group in members),
+            n_chosen_tokens=sum(group.chosen_tokens for group in members),
+            n_tokens=sum(len(group.prompt_ids) + group.response_tokens for group in members),
             digest=hashlib.sha256(ids.encode()).hexdigest()[:8],
         )
 
@@ -74,25 +85,41 @@ class DataPlan:
             self._starts.append(self._starts[-1] + len(self._epoch_batches(len(self._starts) - 1)))
         return self._starts[epoch]
 
-    def _epoch_batches(self, epoch: int) -> list[list[int]]:
+    def _epoch_batches(self, epoch: int) -> "Batches":
         if epoch != self._epoch:
-            sizes = [group.n_pairs for group in self.groups]
-            self._batches = epoch_batches(sizes, self.seed, epoch, self.global_batch_size)
+            self._batches = epoch_batches(self._sizes, self.seed, epoch, self.global_batch_size)
             self._epoch = epoch
         return self._batches
 
 
-def epoch_batches(sizes: list[int], seed: int, epoch: int, global_batch_size: int) -> list[list[int]]:
+@dataclass(kw_only=True, slots=True)
+class Batches:
+    """The steps of one epoch."""
+
+    order: NDArray[np.int64]  # [G] numbers of groups
+    begins: NDArray[np.int64]  # [steps + 1] where in `order` each step begins
+
+    def __len__(self) -> int:
+        return len(self.begins) - 1
+
+    def __getitem__(self, index: int) -> list[int]:
+        """The groups of one step."""
+        index = range(len(self))[index]
+        return self.order[self.begins[index] : self.begins[index + 1]].tolist()
+
+
+def epoch_batches(sizes: NDArray[np.int64], seed: int, epoch: int, global_batch_size: int) -> Batches:
     """Shuffle the groups and cut them into steps of `global_batch_size` pairs; the last step may be smaller.
 
     A group that the boundary would cut goes whole into the step that it begins in.
     """
-    batches: list[list[int]] = []
-    room = 0
-    for group in np.random.default_rng([seed, epoch]).permutation(len(sizes)).tolist():
-        if room <= 0:
-            batches.append([])
-            room = global_batch_size
-        batches[-1].append(group)
-        room -= sizes[group]
-    return batches
+    order = np.random.default_rng([seed, epoch]).permutation(len(sizes))
+    if (sizes == 1).all():
+        return Batches(order=order, begins=np.append(np.arange(0, len(sizes), global_batch_size), len(sizes)))
+    ends = np.cumsum(sizes[order])  # pairs up to and with a group
+    begins = [0]
+    while begins[-1] < len(sizes):
+        before = int(ends[begins[-1] - 1]) if begins[-1] else 0
+        full = int(np.searchsorted(ends, before + global_batch_size))  # the group that fills the step
+        begins.append(min(full + 1, len(sizes)))
+    return Batches(order=order, begins=np.array(begins, np.int64))

@@ -13,7 +13,8 @@ NO_PAIR = "-"  # in place of the rejected answer's length, where only one answer
 def plan_table(plan: DataPlan, step: int, micro: MicroBatches) -> str:
     """The pairs of optimizer step `step`, counted from 0, as training spreads them over `micro.world_size` shares."""
     chosen = plan.step(step)
-    parts = [(number, part) for number in chosen.groups for part in split_group(plan.groups[number], micro.hold)]
+    members = zip(chosen.groups, chosen.members, strict=True)
+    parts = [(number, part) for number, group in members for part in split_group(group, micro.hold)]
     shares = fill_rows([part for _, part in parts], list(range(len(parts))), micro)
     lines = [_summary(chosen, len(parts)), _sizes(micro, len(shares[0]))]
     for worker, rows in enumerate(shares):

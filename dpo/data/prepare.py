@@ -1,223 +1,97 @@
-"""The whole way from the data settings to tokenized pairs: what the assembly calls."""
+"""The whole way from the data settings to what is trained on and what is held out: what the assembly calls.
 
-import math
+recipes -> obtain (dpo/data/store: prepared pairs on disk) -> select (dpo/data/select: numbers of pairs) -> DataSets
+"""
+
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-from transformers import PreTrainedTokenizerBase
+from dataclasses import dataclass
 
 from dpo.config.schema import DataConfig
-from dpo.data.convert import Converted, convert_rows
-from dpo.data.pair import Pair, Reject, TokenizedPair
-from dpo.data.read import Origin
-from dpo.data.rejects import check_rejects, count_reasons, show, write_rejects
-from dpo.data.split import split_pairs, without_prompts_of
-from dpo.data.template import ChatTemplate
-from dpo.data.tokenize import (
-    PAIR_TOO_LONG,
-    PROMPT_TOO_LONG,
-    Overlong,
-    TokenLimits,
-    fit,
-    length,
-    tokenize_pairs,
-)
+from dpo.data.choose import Chooser
+from dpo.data.decontaminate.texts import read_benchmark
+from dpo.data.formats.convert import require_used
+from dpo.data.read.sources import held_out_origin, training_origins
+from dpo.data.sets import DataSets
+from dpo.data.store.obtain import Place, load, obtain
+from dpo.data.store.recipe import Recipe, Tools
 from dpo.errors import DataError
 
-__all__ = ["PairSets", "TokenizedSets", "check_rejects", "read_pairs", "tokenize_sets", "write_rejects"]
-
-HELD_OUT_TOO = "prompt is held out too"
-KEPT_SHARE = 0.99  # of the pairs, by the limit that the notes recommend
-
 
 @dataclass(kw_only=True, slots=True)
-class PairSets:
-    """All rows, sorted: train + held_out + rejects + dropped = rows_read."""
+class Recipes:
+    """The sources of a run."""
 
-    train: list[Pair]
-    held_out: list[Pair]
-    rejects: list[Reject] = field(default_factory=list)  # bad rows: an error unless data.on_bad_row=skip
-    dropped: list[Reject] = field(default_factory=list)  # sound rows that are left out on purpose; never an error
-    rows_read: int
-    notes: list[str]  # for the log
+    train: list[Recipe]
+    held_out: list[Recipe]  # none: a fraction of the prompts of `train` is held out
+    config: DataConfig
 
-
-@dataclass(kw_only=True, slots=True)
-class TokenizedSets:
-    """The same after tokenizing: train + held_out + rejects + dropped = rows_read."""
-
-    train: list[TokenizedPair]
-    held_out: list[TokenizedPair]
-    rejects: list[Reject]  # with those of `PairSets`
-    dropped: list[Reject]  # with those of `PairSets`
-    rows_read: int
-    notes: list[str]  # only those that tokenizing adds
+    def __iter__(self) -> Iterator[Recipe]:
+        return iter([*self.train, *self.held_out])
 
 
-def read_pairs(config: DataConfig, eval_fraction: float) -> PairSets:
-    """Read the pairs and split off the held-out ones, by prompt.
+def prepare(config: DataConfig, eval_fraction: float, tools: Tools, place: Place) -> DataSets:
+    """All of it in one process.
 
-    `eval_fraction`: share of the prompts that is held out when the settings name no held-out data. Raises DataError.
+    `eval_fraction`: share of the prompts that is held out when the settings name no held-out data. Raises DataError:
+    nothing there, or no pair to train on; EnvironmentProblem: the folder cannot be written.
     """
-    if config.path is None:
-        return _demo_sets(config)
-    main = convert_rows(
-        Origin(path=config.path, split=config.split, revision=config.revision, limit=config.limit),
-        config.format,
-        config.reference_logps,
-    )
-    if config.eval_path is None and config.eval_split is None:
-        return _split_sets(config, main, eval_fraction)
-    return _sets_with_eval(config, main, convert_rows(_eval_origin(config), config.format, config.reference_logps))
+    recipes = data_recipes(config, tools)
+    digests = [recipe.digest(place.cache) for recipe in recipes]
+    obtain_all(recipes, digests, place)
+    sets = select(recipes, digests, place, eval_fraction)
+    sets.require_training_pairs()
+    return sets
 
 
-def _demo_sets(config: DataConfig) -> PairSets:
+def data_recipes(config: DataConfig, tools: Tools) -> Recipes:
+    """What is to be prepared; no row is read yet. Raises DataError: the settings name no data, or a benchmark cannot be
+    read."""
+    if config.path is None and not config.sources:
+        return _demo_recipes(config, tools)
+    benchmark = read_benchmark(config.decontaminate) if config.decontaminate else None
+    recipes = Recipes(train=[], held_out=[], config=config)
+    for origin in training_origins(config):
+        recipe = Recipe(name=origin.name, label=origin.where, origin=origin, config=config, tools=tools)
+        recipe.benchmark, recipe.alone = benchmark, not config.sources
+        recipes.train.append(recipe)
+    if config.eval_path is not None or config.eval_split is not None:
+        origin = held_out_origin(config)
+        label = config.eval_path or f"split {config.eval_split}"
+        recipes.held_out.append(Recipe(name=origin.name, label=label, origin=origin, config=config, tools=tools))
+    return recipes
+
+
+def obtain_all(recipes: Recipes, digests: list[str], place: Place) -> None:
+    """See `obtain`."""
+    for recipe, digest in zip(recipes, digests, strict=True):
+        obtain(recipe, digest, place)
+
+
+def _demo_recipes(config: DataConfig, tools: Tools) -> Recipes:
     if config.demo < 1:
         raise DataError(
-            "there is no data: set data.path to a file of preference pairs or a hub data set, "
+            "there is no data: set data.path to a file of preference pairs or a hub data set, data.sources to several, "
             "or data.demo to a number of generated pairs"
         )
     from dpo.demo.pairs import demo_pairs  # here: runs on real data need none of it
 
     train, held_out = demo_pairs(config.demo)
     train = train[: config.limit]
-    note = f"data: demo pairs made by code, {len(train)} train / {len(held_out)} held-out"
-    return PairSets(train=train, held_out=held_out, rows_read=len(train) + len(held_out), notes=[note])
-
-
-def _eval_origin(config: DataConfig) -> Origin:
-    """Held-out data. `data.revision` belongs to `data.path`; `eval_split` alone is a split of `data.path`."""
-    own_path = config.eval_path is not None
-    return Origin(
-        path=config.eval_path or config.path or "",
-        split=config.eval_split or config.split,
-        revision=None if own_path else config.revision,
-        limit=config.limit,
-        setting="data.eval_path" if own_path else "data.path",
-        split_setting="data.eval_split",
+    return Recipes(
+        train=[Recipe(name="demo", label="demo", pairs=train, config=config, tools=tools)],
+        held_out=[Recipe(name="demo", label="held-out demo", pairs=held_out, config=config, tools=tools)],
+        config=config,
     )
 
 
-def _split_sets(config: DataConfig, main: Converted, fraction: float) -> PairSets:
-    train, held_out = split_pairs(main.pairs, fraction)
-    notes = [_note(config.path, main, f"{len(train)} train / {len(held_out)} held-out")]
-    if fraction > 0 and not held_out and train:
-        notes.append("data: all pairs have the same prompt, so that none is held out; set data.eval_path to evaluate")
-    return PairSets(train=train, held_out=held_out, rejects=main.rejects, rows_read=main.rows_read, notes=notes)
+def select(recipes: Recipes, digests: list[str], place: Place, eval_fraction: float) -> DataSets:
+    """Which of the prepared pairs are trained on, how often, and which are held out.
 
-
-def _sets_with_eval(config: DataConfig, main: Converted, held: Converted) -> PairSets:
-    train, leaked = without_prompts_of(main.pairs, held.pairs)
-    where = config.eval_path or f"split {config.eval_split}"
-    notes = [
-        _note(config.path, main, f"{len(train)} train"),
-        _note(where, held, f"{len(held.pairs)} held-out"),
-    ]
-    if leaked:
-        notes.append(
-            f"data: {len(leaked)} training pairs left out, because their prompts are also in the held-out data"
-        )
-    detail = f"the same prompt is in {where}"
-    return PairSets(
-        train=train,
-        held_out=held.pairs,
-        rejects=main.rejects + held.rejects,
-        dropped=[Reject(source=pair.source, reason=HELD_OUT_TOO, detail=detail) for pair in leaked],
-        rows_read=main.rows_read + held.rows_read,
-        notes=notes,
-    )
-
-
-def _note(path: str | None, converted: Converted, sides: str) -> str:
-    form = converted.format
-    bad = f", bad rows: {count_reasons(converted.rejects)}" if converted.rejects else ""
-    return f"data: {path}: format {form.name} ({form.description}), {converted.rows_read} rows, {sides}{bad}"
-
-
-@dataclass(kw_only=True, slots=True)
-class _Tally:
-    """What tokenizing does to the pairs of both sides."""
-
-    lengths: list[int] = field(default_factory=list)  # of every tokenized pair before limits
-    rejects: list[Reject] = field(default_factory=list)
-    dropped: list[Reject] = field(default_factory=list)
-    cut: int = 0
-
-
-def tokenize_sets(
-    sets: PairSets, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, limits: TokenLimits
-) -> TokenizedSets:
-    """Tokenize both sides and apply the limits. Raises DataError when no training pair remains."""
-    tally = _Tally()
-    train = _tokenize_side(tokenize_pairs(sets.train, tokenizer, template), limits, tally)
-    held_out = _tokenize_side(tokenize_pairs(sets.held_out, tokenizer, template), limits, tally)
-    result = TokenizedSets(
-        train=train,
-        held_out=held_out,
-        rejects=sets.rejects + tally.rejects,
-        dropped=sets.dropped + tally.dropped,
-        rows_read=sets.rows_read,
-        notes=_length_notes(tally, limits),
-    )
-    if not train:
-        raise DataError(_nothing_left(result, tally, limits))
-    if sets.held_out and not held_out:
-        result.notes.append("data: no held-out pair is left after tokenizing: nothing is evaluated")
-    return result
-
-
-def _tokenize_side(
-    results: Iterator[TokenizedPair | Reject], limits: TokenLimits, tally: _Tally
-) -> list[TokenizedPair]:
-    kept = []
-    for whole in results:
-        result: TokenizedPair | Reject | Overlong = whole
-        if isinstance(whole, TokenizedPair):
-            tally.lengths.append(length(whole))
-            result = fit(whole, limits)
-        if isinstance(result, TokenizedPair):
-            tally.cut += bool(result.cut)
-            kept.append(result)
-        elif isinstance(result, Overlong):
-            tally.dropped.append(result.reject)
-        else:
-            tally.rejects.append(result)
-    return kept
-
-
-def length_to_keep(lengths: list[int], share: float = KEPT_SHARE) -> int:
-    """The smallest limit, in tokens, that keeps at least `share` of pairs with these lengths."""
-    return sorted(lengths)[math.ceil(share * len(lengths)) - 1]
-
-
-def _length_notes(tally: _Tally, limits: TokenLimits) -> list[str]:
-    notes = []
-    if tally.rejects:
-        notes.append(f"data: bad rows found in tokenizing: {count_reasons(tally.rejects)}")
-    if tally.dropped or tally.cut:
-        total = len(tally.lengths)
-        lost = f"{len(tally.dropped)} dropped ({100 * len(tally.dropped) / total:.1f} %)"
-        if tally.dropped:
-            lost += f": {count_reasons(tally.dropped)}"
-        notes.append(
-            f"data: of {total} pairs, {lost}; {tally.cut} cut, at data.max_length={limits.max_length}; "
-            f"{_advice(tally.lengths)}"
-        )
-    return notes
-
-
-def _advice(lengths: list[int]) -> str:
-    return f"data.max_length={length_to_keep(lengths)} would keep 99 % of the pairs"
-
-
-def _nothing_left(result: TokenizedSets, tally: _Tally, limits: TokenLimits) -> str:
-    lost = result.rejects + result.dropped
-    message = f"no training pair is left of {result.rows_read} rows ({count_reasons(lost) or 'none was there'})"
-    if any(reject.reason in (PAIR_TOO_LONG, PROMPT_TOO_LONG) for reject in lost) and tally.lengths:
-        message += (
-            f"; data.max_length is {limits.max_length} tokens, and data.max_length={length_to_keep(tally.lengths)} "
-            "would keep 99 % of the pairs"
-        )
-        if limits.max_prompt_length is not None:
-            message += f" (data.max_prompt_length is {limits.max_prompt_length})"
-    return f"{message}:\n{show(lost)}" if lost else message
+    Raises:
+        DataError: a setting changes nothing in any source.
+    """
+    sources = [load(recipe, digest, place) for recipe, digest in zip(recipes, digests, strict=True)]
+    train, held_out = sources[: len(recipes.train)], sources[len(recipes.train) :]
+    require_used([(source.manifest.format_name, source.manifest.unused) for source in train])
+    chooser = Chooser(recipes.config, train, held_out)
+    return chooser.choose(eval_fraction, recipes.train[0].tools.limits, recipes.train[0].benchmark)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 # What torchrun, accelerate and scripts around srun set for a worker.
 STARTED = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION")
 PR_SET_PDEATHSIG = 1  # prctl(2)
+REAPERS = ("systemd", "slurmstepd", "containerd-shim-runc-v2", "conmon")  # besides process 1, whatever it is
 
 
 def world_size() -> int:
@@ -26,6 +27,11 @@ def world_size() -> int:
 
 def rank() -> int:
     return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def leave_with_launcher(number: signal.Signals) -> None:
@@ -38,8 +44,21 @@ def leave_with_launcher(number: signal.Signals) -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it went in between, and the kernel will not tell any more
+    if os.getppid() != parent or _adopted(parent):  # it went before, and the kernel will not tell any more
         os.kill(os.getpid(), number)
+
+
+def _adopted(parent: int) -> bool:
+    """Whether a worker of torchrun has a process for its parent that takes in orphans. In a container the launcher can
+    be process 1 itself: a Python, as its workers are."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    try:
+        executable = os.readlink(f"/proc/{parent}/exe")
+    except OSError:  # of another user, as process 1 mostly is: torchrun's workers have its own
+        return parent == 1
+    reaper = parent == 1 or Path(executable).name in REAPERS
+    return reaper and executable != os.readlink("/proc/self/exe")
 
 
 def may_restart() -> bool:

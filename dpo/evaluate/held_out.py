@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dpo.data.batch import Batch, PromptGroup
+from dpo.data.batch import Batch
+from dpo.data.groups import PromptGroups
 from dpo.data.rows import MicroBatches, spread_groups
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World
@@ -14,14 +15,16 @@ from dpo.metrics import StepStats
 from dpo.preempt import StopRequest
 from dpo.step import Reference, divergence, look, step_shares
 
+TOGETHER = 8192  # groups in memory at a time, some 100 MB
+
 
 @dataclass(kw_only=True, slots=True)
 class HeldOut:
     """Every held-out pair counts once, however many workers and micro-batches share the work. For losses that rank or
     estimate over a step, the whole set is one."""
 
-    groups: list[PromptGroup]
-    mismatched: list[PromptGroup]  # prompts with the answers to other prompts, for losses that ask for them
+    groups: PromptGroups
+    mismatched: PromptGroups  # prompts with the answers to other prompts, for losses that ask for them
     micro: MicroBatches
     engine: Engine
     reference: Reference
@@ -53,8 +56,13 @@ class HeldOut:
         self.world.data_sum(stats.sums)
         return stats.record()
 
-    def _batches(self, groups: list[PromptGroup]) -> Iterator[Batch]:
-        for i, row in enumerate(spread_groups(groups, self.micro)[self.world.data_rank]):
-            self.world.watchdog.moved(f"held-out row {i + 1}", limited=i > 0)
-            self.stop.check()
-            yield self.micro.collate(row).to(self.world.device)
+    def _batches(self, groups: PromptGroups) -> Iterator[Batch]:
+        """Those of this worker, equally many on each."""
+        number = 0
+        for begin in range(0, len(groups), TOGETHER):
+            some = [groups[i] for i in range(begin, min(begin + TOGETHER, len(groups)))]
+            for row in spread_groups(some, self.micro)[self.world.data_rank]:
+                number += 1
+                self.world.watchdog.moved(f"held-out row {number}", limited=number > 1)
+                self.stop.check()
+                yield self.micro.collate(row).to(self.world.device)

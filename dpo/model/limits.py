@@ -3,7 +3,7 @@
 from transformers import PretrainedConfig
 
 from dpo.config.schema import DataConfig
-from dpo.data.tokenize import TokenLimits
+from dpo.data.text.limits import TokenLimits
 from dpo.errors import ConfigError
 
 # Beyond this a default would surprise by its memory; models offer contexts of 128k.

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,8 +16,7 @@ from dpo.errors import ModelError
 from dpo.model.reference import FrozenReference
 from dpo.preempt import StopRequest
 from dpo.progress import LINE_SECONDS, clock_time
-from dpo.reference.keys import Keys
-from dpo.reference.responses import Responses, Together
+from dpo.reference.responses import Planned, Responses, Together
 from dpo.reference.store import Store, Values
 
 log = logging.getLogger(__name__)
@@ -32,29 +32,31 @@ class Pass:
     micro: MicroBatches  # what bounds a row, and how this worker computes it
     world: World
     store: Store
-    keys: Keys  # [U] that the places refer to
+    responses: Responses  # that the places refer to
     stop: StopRequest
     _waiting: list[tuple[Together, Tensor]] = field(init=False, default_factory=list)  # computed, not yet on disk
     _flushed: float = field(init=False, default_factory=time.monotonic)
 
-    def run(self, rows: list[list[Together]], values: NDArray[np.float32]) -> None:
+    def run(self, rows: "list[Row]", values: NDArray[np.float32]) -> None:
         """Fill in the `values` [U] of these rows on every worker.
 
         Raises:
             ModelError: a log-probability that is not finite.
             Stopped: on request, between two rows. What is done is on disk then.
         """
-        places = [place for row in rows for t in row for place in t.places]
-        turns = _deal(rows, self.world.data_size)
+        places = np.concatenate([row.places for row in rows])
+        size = self.world.data_size  # rows of similar length at the same time; the last turn may leave workers without
+        turns = [rows[i : i + size] for i in range(0, len(rows), size)]
         computed = np.zeros_like(values)
         progress = _Progress(len(places), turns)
         try:
-            for number, row in enumerate(turns):
+            for number, turn in enumerate(turns):
                 self.world.watchdog.moved(f"reference row {number + 1} of {len(turns)}", limited=number > 0)
                 self.stop.check()
-                self._compute(row[self.world.data_rank], computed)
+                mine = turn[self.world.data_rank].load(self.responses) if self.world.data_rank < len(turn) else []
+                self._compute(mine, computed)
                 progress.show(number)
-                self._require_finite(computed, row[self.world.data_rank])
+                self._require_finite(computed, mine)
         finally:
             self._flush()
         everyone = self.world.data_sum(torch.from_numpy(computed[places]).to(self.world.device))
@@ -90,12 +92,39 @@ class Pass:
         tokens = np.array([len(r) for t, _ in self._waiting for r in t.group.responses], dtype=np.int32)
         finite = np.isfinite(logps)
         if finite.any():
-            keys = self.keys[places]
+            keys = self.responses.keys(np.array(places))
             self.store.append(Values(keys=keys[finite], logps=logps[finite], tokens=tokens[finite]))
         self._waiting, self._flushed = [], time.monotonic()
 
 
-def missing_rows(responses: Responses, values: NDArray[np.float32], micro: MicroBatches) -> list[list[Together]]:
+@dataclass(kw_only=True, slots=True)
+class Row:
+    """What one forward pass of one worker computes."""
+
+    planned: Planned
+    begin: int  # the first of `planned` that stands in it
+    end: int  # the first behind it
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """[n] of all its responses."""
+        return self.planned.places[self.planned.begins[self.begin] : self.planned.begins[self.end]]
+
+    @property
+    def tokens(self) -> int:
+        return int(self.planned.row_tokens[self.begin : self.end].sum())
+
+    @property
+    def longest(self) -> int:
+        """As `PromptGroup.longest`, of its first, which is the longest of all."""
+        return int(self.planned.longest[self.begin])
+
+    def load(self, responses: Responses) -> list[Together]:
+        bounds = self.planned.begins[self.begin : self.end + 1].tolist()
+        return [responses.load(self.planned.places[a:b].tolist()) for a, b in pairwise(bounds)]
+
+
+def missing_rows(responses: Responses, values: NDArray[np.float32], micro: MicroBatches) -> list[Row]:
     """Rows with all that `values` [U] has as NaN, the longest first.
 
     A pass that was killed has kept whole rows, but not the same number on every worker. What it left is computed in the
@@ -103,50 +132,44 @@ def missing_rows(responses: Responses, values: NDArray[np.float32], micro: Micro
     """
     lacking = np.isnan(values)
     everything = cut_rows(responses.together(np.arange(len(values)), micro.hold), micro)
-    untouched = [row for row in everything if all(lacking[t.places].all() for t in row)]
+    untouched = [row for row in everything if lacking[row.places].all()]
     for row in untouched:
-        for t in row:
-            lacking[t.places] = False
+        lacking[row.places] = False
     others = cut_rows(responses.together(np.flatnonzero(lacking), micro.hold), micro)
-    return sorted([*untouched, *others], key=lambda row: -row[0].group.longest)
+    return sorted([*untouched, *others], key=lambda row: -row.longest)
 
 
-def cut_rows(wanted: list[Together], micro: MicroBatches) -> list[list[Together]]:
+def cut_rows(wanted: Planned, micro: MicroBatches) -> list[Row]:
     """Neighbours by length together: next to no padding where rows are padded, similar work where they are not."""
     packed = micro.layout == "packed"
-    rows: list[list[Together]] = []
-    cost, responses = 0, 0
-    for t in sorted(wanted, key=lambda t: (-t.group.longest, t.places)):
-        responses += len(t.places)
-        cost += t.group.row_tokens
-        width = rows[-1][0].group.longest if rows else 0
-        if not rows or (cost if packed else responses * width) > micro.max_tokens:
-            rows.append([])
-            cost, responses = t.group.row_tokens, len(t.places)
-        rows[-1].append(t)
-    return rows
-
-
-def _deal(rows: list[list[Together]], size: int) -> list[list[list[Together]]]:
-    """[turn][worker]: rows of similar length at the same time; the last turn may leave workers without one."""
-    return [rows[i : i + size] + [[]] * (size - len(rows[i : i + size])) for i in range(0, len(rows), size)]
+    wanted = wanted.ordered(np.lexsort((wanted.places[wanted.begins[:-1]], -wanted.longest)))
+    begins: list[int] = []
+    cost = responses = width = 0
+    sizes, tokens = np.diff(wanted.begins).tolist(), wanted.row_tokens.tolist()
+    for i, (size, own, longest) in enumerate(zip(sizes, tokens, wanted.longest.tolist(), strict=True)):
+        responses += size
+        cost += own
+        if not begins or (cost if packed else responses * width) > micro.max_tokens:
+            begins.append(i)
+            cost, responses, width = own, size, longest
+    return [Row(planned=wanted, begin=begin, end=end) for begin, end in pairwise([*begins, len(sizes)])]
 
 
 class _Progress:
     """A line now and then: how far, how fast, how long still."""
 
-    def __init__(self, total: int, rows: list[list[list[Together]]]):
+    def __init__(self, total: int, turns: list[list[Row]]):
         self.total, self.done, self.tokens = total, 0, 0
-        self.rows = rows
-        self.all_tokens = sum(_tokens(turn) for turn in rows)
+        self.turns = turns
+        self.all_tokens = sum(_tokens(turn) for turn in turns)
         self.began = self.shown = time.monotonic()
 
     def show(self, number: int) -> None:
         """After turn `number`."""
-        self.done += sum(len(t.places) for row in self.rows[number] for t in row)
-        self.tokens += _tokens(self.rows[number])
+        self.done += sum(len(row.places) for row in self.turns[number])
+        self.tokens += _tokens(self.turns[number])
         now = time.monotonic()
-        if now - self.shown < LINE_SECONDS and number + 1 < len(self.rows):
+        if now - self.shown < LINE_SECONDS and number + 1 < len(self.turns):
             return
         self.shown = now
         speed = self.tokens / max(now - self.began, 1e-9)
@@ -157,5 +180,5 @@ class _Progress:
         )
 
 
-def _tokens(turn: list[list[Together]]) -> int:
-    return sum(t.group.row_tokens for row in turn for t in row)
+def _tokens(turn: list[Row]) -> int:
+    return sum(row.tokens for row in turn)

@@ -10,10 +10,10 @@ from typing import Any
 
 from safetensors.numpy import save
 
+from dpo.digests import FileDigests
 from dpo.errors import ModelError
 from dpo.model.source import ModelSource
 from dpo.model.tiny import build_tiny_model
-from dpo.reference.digests import FileDigests
 
 # Raise it when the same tokens and weights would get other values: what is kept from before is then computed again.
 SCORING_VERSION = 1

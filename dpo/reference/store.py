@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -57,17 +58,17 @@ class Store:
     def lookup(self, keys: Keys) -> NDArray[np.float32]:
         """[N] of `keys`, NaN where there is no value. A damaged part is set aside with a warning.
 
-        Of a value that is there more than once the oldest counts, so that a run which goes on finds what it had.
+        Of a value that is there more than once the oldest counts, so that a run which goes on finds what it had. Parts
+        are looked through one after the other: all of them together may be larger than the data.
         """
         found = np.full(len(keys), np.nan, dtype=np.float32)
-        known = self._read_all()
-        if not len(known.keys):
-            return found
-        order = np.argsort(known.keys, kind="stable")
-        stored = known.keys[order]
-        place = np.minimum(np.searchsorted(stored, keys), len(stored) - 1)
-        hit = stored[place] == keys
-        found[hit] = known.logps[order[place[hit]]]
+        order = np.argsort(keys, kind="stable")
+        wanted = keys[order]
+        for known in self._parts() if len(keys) else ():
+            place = np.minimum(np.searchsorted(wanted, known.keys), len(wanted) - 1)
+            hit = np.flatnonzero(wanted[place] == known.keys)[::-1]  # of several in one part the last one written stays
+            places = order[place[hit]]
+            found[places] = np.where(np.isnan(found[places]), known.logps[hit], found[places])
         return found
 
     def append(self, values: Values) -> None:
@@ -97,16 +98,15 @@ class Store:
             os.fsync(stream.fileno())
         temporary.rename(final)
 
-    def _read_all(self) -> Values:
-        parts = []
+    def _parts(self) -> Iterator[Values]:
+        """Oldest first."""
         for path in parts_of(self.folder):
             try:
-                parts.append(read_part(path))
+                yield read_part(path)
             except FileNotFoundError:  # removed or set aside by another job since
                 continue
             except PartDamaged as problem:
                 _set_aside(path, problem)
-        return join(parts)
 
     def _write_about(self) -> None:
         about = {

@@ -1,8 +1,10 @@
 """Reference log-probabilities that the rows bring along, held against the model on a few pairs."""
 
-from dataclasses import replace
+import numpy as np
+from numpy.typing import NDArray
 
 from dpo.data.batch import PromptGroup
+from dpo.data.groups import Groups
 from dpo.errors import DataError
 
 # Nats per token. In half precision two programs differ by about 0.01 per token of a short answer, less on the mean of
@@ -10,15 +12,18 @@ from dpo.errors import DataError
 TOLERANCE = {"fp32": 1e-2, "bf16": 5e-2, "fp16": 5e-2}
 
 
-def choose_spots(groups: list[PromptGroup], n_pairs: int) -> list[PromptGroup]:
-    """About `n_pairs` pairs' worth of the groups that bring their own values, spread over the data."""
-    own = [group for group in groups if group.reference is not None]
-    count = min(n_pairs, len(own))
-    return [own[i * len(own) // count] for i in range(count)]
-
-
-def without_values(groups: list[PromptGroup]) -> list[PromptGroup]:
-    return [replace(group, reference=None) for group in groups]
+def choose_spots(sections: list[Groups], n_pairs: int) -> list[NDArray[np.int64]]:
+    """About `n_pairs` pairs' worth of the groups that bring their own values, spread over the data: the numbers of the
+    groups in every section."""
+    own = [np.flatnonzero(groups.known()) for groups in sections]
+    total = sum(map(len, own))
+    count = min(n_pairs, total)
+    spots = np.array([i * total // count for i in range(count)], np.int64)
+    begins = np.cumsum([0, *map(len, own)])
+    return [
+        numbers[spots[(begin <= spots) & (spots < begin + len(numbers))] - begin]
+        for numbers, begin in zip(own, begins, strict=False)
+    ]
 
 
 def compare(supplied: list[PromptGroup], computed: list[PromptGroup], precision: str) -> None:

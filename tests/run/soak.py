@@ -87,7 +87,7 @@ class Soak:
                 continue
 
     def _await_starting(self, process: subprocess.Popen[str]) -> None:
-        """Imports, lock, data, reference, restoring a checkpoint: no longer than until it trains, however fast."""
+        """Imports, lock, data, reference, restoring a checkpoint; not longer than until it trains."""
         end = time.monotonic() + self.chance.uniform(0.0, self.start_seconds)
         before = self._logged()
         while time.monotonic() < end and process.poll() is None and self._logged() <= before:

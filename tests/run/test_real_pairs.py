@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo.config.schema import DataConfig
-from dpo.data.group import group_pairs
+from dpo.data.groups import group_pairs
 from dpo.data.plan import DataPlan
-from dpo.data.prepare import read_pairs, tokenize_sets
-from dpo.data.template import choose_template
-from dpo.data.tokenize import TokenLimits
+from dpo.data.prepare import prepare
+from dpo.data.store.obtain import Place
+from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
+from dpo.data.text.template import choose_template
 from launch import ROOT, train
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -55,9 +57,9 @@ def test_losses_agree_step_by_step(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    sets = read_pairs(DataConfig(path=str(PAIRS), limit=60), 0.05)
     limits = TokenLimits(max_length=1024, truncation="cut_answers")
-    pairs = tokenize_sets(sets, tokenizer, choose_template(tokenizer, "auto"), limits).train
+    tools = Tools(tokenizer=tokenizer, template=choose_template(tokenizer, "auto"), limits=limits)
+    pairs = prepare(DataConfig(path=str(PAIRS), limit=60), 0.05, tools, Place(cache=tmp_path / "cache")).train
     order = DataPlan(group_pairs(pairs), seed=42, global_batch_size=BATCH)
     policy = AutoModelForCausalLM.from_pretrained(MODEL)
     reference = copy.deepcopy(policy).requires_grad_(False)

@@ -15,13 +15,14 @@ from comparison.search import best, climb
 from comparison.shapes import SHAPES
 from comparison.words import END, END_ID, WordPair, word_tokenizer
 
-from dpo.config.schema import DataConfig
 from dpo.data.collate import collate
-from dpo.data.group import group_pairs
+from dpo.data.formats.convert import convert_rows
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import read_pairs
-from dpo.data.template import choose_template
-from dpo.data.tokenize import tokenize_pairs
+from dpo.data.read.files import Origin
+from dpo.data.text.template import choose_template
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.model import attention
 from dpo.model.scorer import Scorer
 from dpo.model.tiny import build_tiny_model
@@ -58,7 +59,7 @@ def test_both_trainers_read_the_same_tokens(tmp_path: Path) -> None:
     made = synthetic_pairs(PROFILES["hh"], 6, VOCABULARY)
     file = pairs.write(made, tmp_path / "pairs.jsonl")
     tokenizer = word_tokenizer(VOCABULARY)
-    read = read_pairs(DataConfig(path=str(file)), 0.0).train
+    read = convert_rows(Origin(path=str(file)), FormatSettings()).pairs
     ours = list(tokenize_pairs(read, tokenizer, choose_template(tokenizer, "raw")))
     assert all(isinstance(pair, TokenizedPair) for pair in ours)
     own = digest((p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in ours if isinstance(p, TokenizedPair))
@@ -162,7 +163,7 @@ def test_all_wrong_arguments_are_named_at_once() -> None:
 def test_scoring_every_position_leaves_the_answers_as_they_were() -> None:
     attention.register()
     pair = TokenizedPair(prompt_ids=[5, 6, 7], chosen_ids=[8, 9], rejected_ids=[4, 3, 2], source="", id="0")
-    batch = collate(group_pairs([pair]), "padded")
+    batch = collate(list(group_pairs([pair])), "padded")
     scorer = Scorer(build_tiny_model(0), "padded")
     whole = every_position(batch)
     assert len(whole.scored) == batch.ids.numel() > len(batch.scored)

@@ -4,7 +4,8 @@ import pytest
 from composing import composed, problems
 
 from dpo.config.checks import check_device
-from dpo.config.compose import choices, compose_run
+from dpo.config.compose import as_dict, choices, compose_run
+from dpo.config.identity import identity
 from dpo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -70,6 +71,32 @@ def test_zero_auto_is_decided_by_the_workers_and_says_so(world_size: int, stage:
         run = compose_run(overrides, world_size)
         assert run.config.zero.stage == stage
         assert any(note.startswith("zero=auto: ") for note in run.notes)
+
+
+def test_dimensions_have_names_of_their_own() -> None:
+    for given in ("data.objective.weights={helpfulness:0.3,length:-1}", "data.objective.weights.helpfulness=0.3"):
+        assert composed("data=helpsteer2", given).data.objective.weights["helpfulness"] == 0.3
+
+
+def test_sources_are_typed_and_each_can_be_changed_by_its_number() -> None:
+    sources = "data.sources=[{path: a.jsonl, weight: 0.5}, {path: owner/set, split: train, name: x, count: 9}]"
+    first, second = composed(sources).data.sources
+    assert (first.path, first.weight, first.name, first.count) == ("a.jsonl", 0.5, None, None)
+    assert (second.path, second.split, second.name, second.count) == ("owner/set", "train", "x", 9)
+    assert composed("data=mix", "data.sources.0.weight=2").data.sources[0].weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.sources=[{path: a, wait: 1}]"], "Key 'wait' not in 'SourceConfig'"),
+        (["data=mix", "data.sources.0.wait=1"], "Did you mean data.sources.0.weight?"),
+        (["data=mix", "data.sources.7.weight=1"], "data.sources has 2 entries"),
+    ],
+)
+def test_a_slip_within_a_source_is_named(overrides: list[str], said: str) -> None:
+    (problem,) = problems(*overrides)
+    assert said in problem
 
 
 def test_a_named_zero_stage_stays() -> None:
@@ -155,6 +182,12 @@ def test_several_contradictions_come_in_one_message() -> None:
     assert [slip for slip in slips if not any(slip in text for text in found)] == []
 
 
+def test_what_a_chat_template_takes_has_names_of_its_own() -> None:
+    config = compose_run(["model=tiny", "model.chat_template_arguments.enable_thinking=false"], 1).config
+    assert config.model.chat_template_arguments == {"enable_thinking": False}
+    assert identity(as_dict(config))["model.chat_template_arguments.enable_thinking"] is False
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -162,6 +195,28 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["data=files"], "data.path is not set"),
         (["model=tiny", "model.path=x"], "model=hf takes a path"),
         (["data=demo", "data.path=x"], "data=files takes a path"),
+        (["data.objective.weights={a:0}"], "data.objective.weights.a=0"),
+        (["data.objective.margin=true"], "without data.objective.weights"),
+        (["data.objective.contradicts=drop"], "without data.objective.weights"),
+        (["data.preference=best"], "data.preference=best: must be one of better, safer"),
+        (["data.ranked_pairs=some"], "all, best_worst, best_rest"),
+        (["data.plain_text=chat"], "user_turn, raw"),
+        (["data=demo", "data.sources=[{path: x}]"], "data=files takes sources"),
+        (["data.path=x", "data.sources=[{path: y}]"], "add the path to the sources"),
+        (["data.sources=[{path: x}, {name: y}]"], "data.sources[1].path is not set"),
+        (["data.sources=[{path: x, weight: 0}]"], "data.sources[0].weight=0.0: must be greater than 0"),
+        (["data.sources=[{path: x, weight: 2, count: 7}]"], "choose one"),
+        (["data.sources=[{path: x, name: a}, {path: y, name: a}]"], "a name of its own"),
+        (["data.sources=[{path: x}]", "data.eval_split=test"], "set data.eval_path too"),
+        (["data.sources=[{path: x}]", "data.revision=v1"], "set it on one of data.sources"),
+        (["data.sources=[{path: x.jsonl, subset: s}]"], "files on this machine"),
+        (["data.path=x.jsonl", "data.data_dir=d"], "files on this machine"),
+        (["data.path=x.jsonl", "data.streaming=true"], "data.streaming"),
+        (["data.path=x.jsonl", "data.eval_split=test"], "data.eval_split=test has no effect on x.jsonl"),
+        (["data.path=some/*", "data.split=test"], "data.split=test has no effect"),
+        (["data.sources=[{path: x.csv, split: test}]"], "data.sources[0].split=test has no effect"),
+        (["data.path=x.jsonl", "data.decontaminate_drop=0.5"], "without data.decontaminate"),
+        (["data=demo", "data.decontaminate=[q.txt]"], "set data.path"),
         (["model.revision=main"], "model.revision"),
         (["reference=none"], "reference=auto"),
         (["loss=sft", "reference=sharded"], "reference=auto"),
@@ -193,7 +248,8 @@ def test_several_contradictions_come_in_one_message() -> None:
         (["name=../other"], "it becomes a folder of its own"),
         (["name=/tmp/other"], "it becomes a folder of its own"),
         (["name=.hidden"], "the first no '.'"),
-        (["name=reference_cache"], "not reference_cache"),
+        (["name=reference_cache"], "none of reference_cache, data_cache, data_reports"),
+        (["name=data_reports"], "none of reference_cache, data_cache, data_reports"),
         (["debug=deterministic", "model.kernels=liger"], "set it to none"),
         (["debug=deterministic", "model.compile=true"], "set it to false"),
         (["debug=deterministic", "optim=adamw_8bit"], "use optim=adamw"),

@@ -1,103 +1,162 @@
-"""Formats: recognised by their columns, converted to messages, and every bad row told by its reason."""
+"""Formats: recognised by their columns and values, converted to messages, and every bad row told by its reason."""
 
-import json
+import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from format_rows import (
+    CHATML,
+    HELPSTEER,
+    MESSAGES,
+    RANKED,
+    SAFER,
+    SAMPLES,
+    STRINGS,
+    Sample,
+    answer,
+    convert,
+    converter,
+    raw,
+    system,
+    text_of,
+    told,
+    user,
+    write,
+)
 
-from dpo.data.convert import convert_rows, parse_row
-from dpo.data.formats import FORMATS, choose_format, columns_of
-from dpo.data.pair import Pair, Reject
-from dpo.data.read import Origin, Row
+from dpo.data.formats.adjacent import MOST, joined
+from dpo.data.formats.convert import Converter, convert_rows, converter_for
+from dpo.data.formats.encoded import decoded, encoded_columns
+from dpo.data.formats.format import columns_of
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.formats.table import FORMATS
+from dpo.data.pair import Reject
+from dpo.data.read.files import Origin, Row
 from dpo.errors import DataError
 
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
+pytestmark = pytest.mark.unit
 
 
-def answer(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+NAMES = [f"{i}-{sample.format}" for i, sample in enumerate(SAMPLES)]
 
 
-def system(text: str) -> dict[str, str]:
-    return {"role": "system", "content": text}
+@pytest.mark.parametrize("sample", SAMPLES, ids=NAMES)
+def test_a_row_is_recognised_and_converted(sample: Sample) -> None:
+    reading = converter(sample.row)
+    assert reading.format.name == sample.format
+    pairs = reading.pairs(Row(values=sample.row, source="a.jsonl:7"))
+    assert isinstance(pairs, list), pairs
+    assert {pair.source for pair in pairs} == {"a.jsonl:7"}
+    if sample.format == "tokens":
+        return  # below
+    assert told(pairs) == sample.pairs
+    assert [pair.prompt for pair in pairs] == [sample.prompt] * len(pairs)
+    assert all(len(turns) <= 1 for pair in pairs for turns in (pair.chosen, pair.rejected))
 
 
-def turn(role: str, text: str) -> dict[str, str]:
-    return {"from": role, "value": text}
+@pytest.mark.parametrize("sample", SAMPLES, ids=NAMES)
+def test_a_row_has_no_second_format(sample: Sample) -> None:
+    """So that the order of the table decides nothing."""
+    row = decoded(sample.row, encoded_columns([sample.row]))
+    assert [one.name for one in FORMATS.values() if one.matches(columns_of([row]), [row])] == [sample.format]
 
 
-def convert(row: dict[str, Any], setting: str = "auto") -> tuple[str, Pair | Reject]:
-    chosen = choose_format(setting, columns_of([row]), "a.jsonl")
-    return chosen.name, parse_row(chosen, Row(values=row, source="a.jsonl:1"))
+def test_every_format_has_a_row() -> None:
+    assert {sample.format for sample in SAMPLES} | {"helpsteer"} == set(FORMATS)
 
 
-GOOD: list[tuple[str, dict[str, Any], list[dict[str, str]]]] = [
-    (
-        "sharegpt",
-        {"conversations": [turn("human", "q")], "chosen": turn("gpt", "c"), "rejected": turn("gpt", "r")},
-        [user("q")],
-    ),
-    (
-        "sharegpt",
-        {
-            "system": "be kind",
-            "conversations": [turn("user", "q"), turn("assistant", "a"), turn("human", "q2")],
-            "chosen": "c",
-            "rejected": "r",
-        },
-        [system("be kind"), user("q"), answer("a"), user("q2")],
-    ),
-    (
-        "sharegpt",
-        {"conversations": [turn("system", "s"), turn("human", "q")], "chosen": "c", "rejected": "r", "system": "other"},
-        [system("s"), user("q")],
-    ),
-    ("strings", {"prompt": "q", "chosen": "c", "rejected": "r", "unknown": {"extra": 1}}, [user("q")]),
-    ("strings", {"prompt": "q", "chosen": "c", "rejected": "r", "system": "s"}, [system("s"), user("q")]),
-    ("alpaca_ranking", {"instruction": "do", "input": "", "chosen": "c", "rejected": "r"}, [user("do")]),
-    ("alpaca_ranking", {"instruction": "do", "input": "it", "chosen": "c", "rejected": "r"}, [user("do\n\nit")]),
-    # hub ultrafeedback_binarized: the prompt as text, and once more in both answers
-    (
-        "messages",
-        {"prompt": "q", "chosen": [user("q"), answer("c")], "rejected": [user("q"), answer("r")], "score_chosen": 8.5},
-        [user("q")],
-    ),
-    ("messages", {"prompt": [user("q")], "chosen": [answer("c")], "rejected": [answer("r")]}, [user("q")]),
-    ("messages", {"prompt": "q", "chosen": [answer("c")], "rejected": [answer("r")]}, [user("q")]),
-    ("messages", {"chosen": [user("q"), answer("c")], "rejected": [user("q"), answer("r")]}, [user("q")]),
-    (
-        "messages",  # the prompt column tells only the last turn of a longer conversation
-        {
-            "prompt": "q2",
-            "chosen": [system("s"), user("q"), answer("a"), user("q2"), answer("c")],
-            "rejected": [system("s"), user("q"), answer("a"), user("q2"), answer("r")],
-        },
-        [system("s"), user("q"), answer("a"), user("q2")],
-    ),
-    (
-        "messages",
-        {"prompt": "q ", "chosen": [user("q"), answer("c")], "rejected": [user("q"), answer("r")]},
-        [user("q")],
-    ),
-]
+def test_token_ids_stay_as_they_are() -> None:
+    given = [sample.row for sample in SAMPLES if sample.format == "tokens"]
+    pairs = [pair for row in given for pair in convert(row)]
+    ids = [[[turn["ids"] for turn in turns] for turns in (p.prompt, p.chosen, p.rejected)] for p in pairs]
+    assert ids == [[[[5, 6]], [[7]], [[8, 9]]], [[[5]], [[7]], [[8]]]]  # the second repeats the prompt
+    assert all(pair.prompt[0] == {"role": "tokens", "content": "", "ids": [5, 6]} for pair in pairs[:1])
 
 
-@pytest.mark.parametrize(("name", "row", "prompt"), GOOD)
-def test_a_good_row_is_recognised_and_converted(name: str, row: dict[str, Any], prompt: list[dict[str, str]]) -> None:
-    found, pair = convert(row)
-    assert isinstance(pair, Pair), pair
-    assert found == name
-    assert (pair.prompt, pair.chosen, pair.rejected) == (prompt, [answer("c")], [answer("r")])
-    assert pair.source == "a.jsonl:1"
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("chosen_ids", [], "no chosen answer"),
+        ("prompt_ids", None, "empty prompt"),
+        ("chosen_ids", [1, True], "wrong type"),
+        ("rejected_ids", [1, -1], "wrong type"),
+        ("rejected_ids", [1.5], "wrong type"),
+        ("rejected_ids", "1 2", "wrong type"),
+        ("rejected_ids", [5, 7], "chosen equals rejected"),
+    ],
+)
+def test_what_is_no_list_of_token_ids_is_a_reject(column: str, value: object, reason: str) -> None:
+    base = {"prompt_ids": [5], "chosen_ids": [5, 7], "rejected_ids": [5, 8]}
+    result = converter(base).pairs(Row(values={**base, column: value}, source="a:1"))
+    assert isinstance(result, Reject)
+    assert result.reason == reason
 
 
-def test_every_format_has_a_good_row() -> None:
-    assert {name for name, _, _ in GOOD} == set(FORMATS)
+def test_adjacent_rows_of_one_prompt_are_one(tmp_path: Path) -> None:
+    found = convert_rows(write(tmp_path / "a.jsonl", [*HELPSTEER[:1], "broken", *HELPSTEER[1:]]), FormatSettings())
+    assert found.converter.format.name == "helpsteer"
+    assert told(found.pairs) == [("c", "r", 1.0), ("y", "x", 1.0)]
+    assert found.pairs[1].prompt == [user("q"), answer("a"), user("q2")]
+    assert [pair.source for pair in found.pairs] == ["a.jsonl:1", "a.jsonl:5"]
+    assert [(r.source, r.reason) for r in found.rejects] == [("a.jsonl:2", "invalid JSON")]
+    assert [(r.source, r.reason) for r in found.dropped] == [("a.jsonl:4", "a single answer")]
+    assert found.rows_read == 4  # two joined, one alone, one broken
+
+
+def test_joining_is_bounded() -> None:
+    many = [Row(values={**HELPSTEER[0], "response": str(i)}, source=f"a:{i}") for i in range(MOST + 2)]
+    assert [len(row.values["responses"]) for row in joined(many, FORMATS["helpsteer"])] == [MOST, 2]
+    assert list(joined(many, FORMATS["strings"])) == many
+
+
+def test_plain_text_is_a_user_turn_or_goes_on() -> None:
+    assert convert(STRINGS, plain_text="raw")[0].prompt == [raw("q")]
+    assert convert({**STRINGS, "system": "s"}, plain_text="raw")[0].prompt == [raw("s\n\nq")]
+    sky = {"chosen": "The sky is blue.", "rejected": "The sky is bleak."}
+    (pair,) = convert(sky, plain_text="raw")
+    assert (pair.prompt, text_of(pair.chosen), text_of(pair.rejected)) == ([raw("The sky is")], " blue.", " bleak.")
+    assert "user turn" in converter(STRINGS).describe()
+    assert "the answer continues" in converter(STRINGS, plain_text="raw").describe()
+    assert "plain_text" not in converter(MESSAGES).describe()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "<s>[INST] q [/INST]",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>",
+        "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n",
+        "<|user|>\nq</s>\n<|assistant|>\n",
+        "### Instruction:\nq\n\n### Response:\n",
+    ],
+)
+def test_a_rendered_prompt_is_recognised(prompt: str) -> None:
+    found = converter({**STRINGS, "prompt": prompt})
+    assert found.pairs(Row(values={**STRINGS, "prompt": prompt}, source="a:1"))[0].prompt == [raw(prompt)]
+    assert "chat markers already" in found.describe()
+
+
+def test_markers_in_the_middle_of_a_prompt_are_text() -> None:
+    assert convert({**STRINGS, "prompt": f"what is {CHATML}"})[0].prompt[0]["role"] == "user"
+
+
+def test_few_rendered_prompts_are_no_reason_to_trust_markers() -> None:
+    found = converter_for([STRINGS, STRINGS, {**STRINGS, "prompt": CHATML}], FormatSettings(), "a")
+    assert found.settings.plain_text == "user_turn"
+
+
+def test_the_label_of_saferlhf_is_a_setting() -> None:
+    assert told(convert(SAFER)) == [("a", "b", None)]
+    assert told(convert(SAFER, preference="safer")) == [("b", "a", None)]
+    assert "the safer answer is chosen (data.preference)" in converter(SAFER, preference="safer").describe()
+    assert "pairs of a list: all (data.ranked_pairs)" in converter(RANKED).describe()
+
+
+def test_reference_log_probabilities_of_the_row() -> None:
+    row = {**STRINGS, "ref_chosen_logps": -1, "ref_rejected_logps": -2.5}
+    assert convert(row)[0].reference == (-1.0, -2.5)
+    assert convert(row, reference_logps="ignore")[0].reference is None
+    assert convert(STRINGS)[0].reference is None
 
 
 def test_answers_that_part_earlier_stay_several_messages() -> None:
@@ -105,160 +164,37 @@ def test_answers_that_part_earlier_stay_several_messages() -> None:
         "chosen": [user("q"), answer("a"), user("x"), answer("c")],
         "rejected": [user("q"), answer("a"), user("y"), answer("r")],
     }
-    _, pair = convert(row)
-    assert isinstance(pair, Pair)
+    (pair,) = convert(row)
     assert pair.prompt == [user("q")]
     assert [len(pair.chosen), len(pair.rejected)] == [3, 3]
 
 
-STRINGS = {"prompt": "q", "chosen": "c", "rejected": "r"}
-SHAREGPT = {"conversations": [turn("human", "q")], "chosen": turn("gpt", "c"), "rejected": turn("gpt", "r")}
-MESSAGES = {"prompt": "q", "chosen": [user("q"), answer("c")], "rejected": [user("q"), answer("r")]}
-BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
-    (STRINGS, {"rejected": None}, "no rejected answer", "rejected is absent or null"),
-    (STRINGS, {"chosen": None}, "no chosen answer", "chosen is absent or null"),
-    (STRINGS, {"chosen": " \n"}, "empty answer", "chosen is blank"),
-    (STRINGS, {"rejected": ""}, "empty answer", "rejected is blank"),
-    (STRINGS, {"rejected": "c"}, "chosen equals rejected", "both are 'c'"),
-    (STRINGS, {"prompt": ""}, "empty prompt", "no text in its last turn"),
-    (STRINGS, {"prompt": None}, "empty prompt", "prompt is absent or null"),
-    (STRINGS, {"prompt": 3}, "wrong type", "prompt is a number, expected text"),
-    (STRINGS, {"chosen": ["c"]}, "wrong type", "chosen is a list, expected text"),
-    (STRINGS, {"chosen": "\ud800"}, "invalid text", "half a surrogate pair at character 1"),
-    (STRINGS, {"system": 5}, "wrong type", "system is a number"),
-    (STRINGS, {"margin": "large"}, "margin is not a number", "large"),
-    (STRINGS, {"margin": True}, "margin is not a number", "True"),
-    (STRINGS, {"margin": float("nan")}, "margin is not a number", "nan"),
-    (STRINGS, {"margin": 10**400}, "margin is not a number", "1000"),
-    (SHAREGPT, {"conversations": []}, "empty prompt", "no turns"),
-    (SHAREGPT, {"conversations": None}, "empty prompt", "absent or null"),
-    (SHAREGPT, {"conversations": "q"}, "wrong type", "conversations is text, expected a list"),
-    (SHAREGPT, {"conversations": ["q"]}, "wrong type", "conversations[0] is text"),
-    (SHAREGPT, {"conversations": [turn("robot", "q")]}, "unknown role", "conversations[0] has from 'robot'"),
-    (SHAREGPT, {"conversations": [{"value": "q"}]}, "unknown role", "None"),
-    (
-        SHAREGPT,
-        {"conversations": [turn("human", "q"), turn("gpt", "a")]},
-        "prompt does not end with a user turn",
-        "assistant",
-    ),
-    (SHAREGPT, {"chosen": turn("human", "c")}, "answer is not an assistant turn", "chosen has a turn of role user"),
-    (SHAREGPT, {"rejected": []}, "no rejected answer", "empty list"),
-    (SHAREGPT, {"rejected": {"from": "gpt", "value": None}}, "wrong type", "rejected.value is absent or null"),
-    (SHAREGPT, {"rejected": {"from": "gpt", "value": ["r"]}}, "wrong type", "rejected.value is a list"),
-    (MESSAGES, {"rejected": [user("other"), answer("r")]}, "answers do not continue the prompt", "other turns"),
-    (MESSAGES, {"prompt": None, "rejected": [user("other"), answer("r")]}, "no common prompt", "begin differently"),
-    (
-        MESSAGES,
-        {"rejected": [user("q"), user("r")]},
-        "answer is not an assistant turn",
-        "rejected has a turn of role user",
-    ),
-    (
-        MESSAGES,
-        {"chosen": [user("q"), {**answer("c"), "tool_calls": [1]}]},
-        "tool calls are not supported",
-        "chosen[1]",
-    ),
-    (MESSAGES, {"chosen": [user("q"), {"role": "assistant", "content": [{"type": "text"}]}]}, "wrong type", "a list"),
-    (MESSAGES, {"rejected": [user("q"), answer("c")]}, "chosen equals rejected", "both are 'c'"),
-]
+def test_the_system_column_gives_way_to_a_system_turn() -> None:
+    assert convert({**MESSAGES, "system": "s"})[0].prompt == [system("s"), user("q")]
 
 
-@pytest.mark.parametrize(("base", "change", "reason", "detail"), BAD)
-def test_a_bad_row_is_a_reject_with_its_reason(
-    base: dict[str, Any], change: dict[str, Any], reason: str, detail: str
-) -> None:
-    chosen = choose_format("auto", columns_of([base]), "a.jsonl")
-    result = parse_row(chosen, Row(values={**base, **change}, source="a.jsonl:7"))
-    assert isinstance(result, Reject), result
-    assert (result.source, result.reason) == ("a.jsonl:7", reason)
-    assert detail in result.detail
-
-
-def test_margin() -> None:
-    assert [convert({**STRINGS, "margin": margin})[1].margin for margin in (1, 0.5, None)] == [1.0, 0.5, None]
-
-
-def test_a_value_nested_as_deep_as_the_parser_allows_is_a_reject() -> None:
-    value: list[Any] = []
-    for _ in range(5000):
-        value = [value]
-    result = parse_row(FORMATS["strings"], Row(values={**STRINGS, "margin": value}, source="a:1"))
-    assert isinstance(result, Reject)
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=3)
-    | st.sampled_from(["\ud800", "user", "gpt"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "tool_calls"]), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-COLUMNS = ("conversations", "prompt", "chosen", "rejected", "system", "instruction", "input", "margin")
-
-
-@settings(max_examples=300, deadline=None, database=None)
-@given(name=st.sampled_from(sorted(FORMATS)), row=st.dictionaries(st.sampled_from(COLUMNS), JSON))
-def test_any_json_in_any_column_is_a_pair_or_a_reject(name: str, row: dict[str, Any]) -> None:
-    result = parse_row(FORMATS[name], Row(values=row, source="a:1"))
-    assert isinstance(result, (Pair, Reject))
-    choose = columns_of([row])
-    assert all(isinstance(entry.matches(choose), bool) for entry in FORMATS.values())
-
-
-def test_a_few_bad_rows_do_not_hide_the_format() -> None:
-    rows = [{**STRINGS, "chosen": 3}, STRINGS, STRINGS, {"prompt": None}]
-    assert choose_format("auto", columns_of(rows), "a.jsonl").name == "strings"
-
-
-def test_no_match_lists_columns_formats_and_the_setting() -> None:
-    with pytest.raises(DataError) as error:
-        convert({"question": "q", "chosen": "c", "score": 1})
-    message = str(error.value)
-    for part in ("a.jsonl", "question (text), chosen (text), score (number)", "data.format"):
-        assert part in message
-    for name in FORMATS:
-        assert f"  {name} (" in message
-    assert "lacks prompt; lacks rejected" in message
-
-
-def test_a_column_of_the_wrong_kind_is_named() -> None:
-    with pytest.raises(DataError, match="chosen is number, expected text"):
-        convert({"prompt": "q", "chosen": 1, "rejected": 2})
-
-
-def test_a_named_format_is_used_even_where_another_fits() -> None:
-    row = {"instruction": "do", "prompt": "q", "chosen": "c", "rejected": "r"}
-    assert [convert(row)[0], convert(row, "alpaca_ranking")[0]] == ["strings", "alpaca_ranking"]
-
-
-def test_an_unknown_or_unsuitable_format_name_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"data\.format=shargpt is unknown.*sharegpt"):
-        convert(STRINGS, "shargpt")
-    with pytest.raises(DataError, match=r"data\.format=sharegpt needs the column conversations; a\.jsonl has prompt"):
-        convert(STRINGS, "sharegpt")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_converter_can_be_sent_to_another_process(name: str) -> None:
+    reading = Converter(format=FORMATS[name], settings=FormatSettings(), dataset="x")
+    again = pickle.loads(pickle.dumps(reading))
+    row = next((sample.row for sample in SAMPLES if sample.format == name), {"prompt": "q", "responses": HELPSTEER[:2]})
+    assert again.pairs(Row(values=row, source="a:1")) == reading.pairs(Row(values=row, source="a:1"))
+    assert again.dataset == "x"
 
 
 def test_convert_rows_counts_every_row(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(STRINGS) + "\nbroken\n" + json.dumps({**STRINGS, "chosen": ""}) + "\n")
-    found = convert_rows(Origin(path=str(path)), "auto")
-    assert (found.rows_read, len(found.pairs), found.format.name) == (3, 1, "strings")
+    lines = [RANKED, "broken", {**RANKED, "responses": ["a", "", ""]}, {**RANKED, "scores": [1, 1, 1]}]
+    found = convert_rows(write(tmp_path / "a.jsonl", lines), FormatSettings())
+    assert (found.rows_read, len(found.pairs), found.converter.format.name) == (4, 3, "ranked")
     assert [(r.source, r.reason) for r in found.rejects] == [
         ("a.jsonl:2", "invalid JSON"),
         ("a.jsonl:3", "empty answer"),
     ]
+    assert [(r.source, r.reason) for r in found.dropped] == [("a.jsonl:4", "no preference")]
 
 
-@pytest.mark.parametrize(("text", "part"), [("", "holds no rows"), ("x\n", "no row of .* can be read.*a.jsonl:1")])
-def test_a_file_without_a_readable_row_is_an_error(tmp_path: Path, text: str, part: str) -> None:
-    (tmp_path / "a.jsonl").write_text(text)
+@pytest.mark.parametrize(("content", "part"), [("", "holds no rows"), ("x\n", "no row of .* can be read.*a.jsonl:1")])
+def test_a_file_without_a_readable_row_is_an_error(tmp_path: Path, content: str, part: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
     with pytest.raises(DataError, match=part):
-        convert_rows(Origin(path=str(tmp_path / "a.jsonl")), "auto")
+        convert_rows(Origin(path=str(tmp_path / "a.jsonl")), FormatSettings())

@@ -1,15 +1,21 @@
 """Reading rows: every kind of file, and what is said when one cannot be read."""
 
+import bz2
 import gzip
 import json
+import lzma
+import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dpo.data import hub
 from dpo.data.pair import Reject
-from dpo.data.read import Origin, Row, is_local, read_rows
+from dpo.data.read import hub
+from dpo.data.read.files import read_rows
+from dpo.data.read.listing import is_local
+from dpo.data.read.origin import Origin, Row
 from dpo.errors import DataError
 
 
@@ -25,6 +31,13 @@ def write(path: Path, text: str | bytes) -> Path:
     data = text.encode() if isinstance(text, str) else text
     path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
     return path
+
+
+def pack_zstd(data: bytes) -> bytes:
+    import pyarrow as pa
+
+    packed: bytes = pa.compress(data, codec="zstd", asbytes=True)
+    return packed
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.jsonl.gz"])
@@ -49,17 +62,6 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     assert read(write(tmp_path / "a.json", b'\xef\xbb\xbf[{"a": 1}]'))[0].values == {"a": 1}
 
 
-def test_parquet(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{"prompt": "p", "chosen": [{"role": "assistant", "content": "c"}]}, {"prompt": "q", "chosen": []}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    found = read(tmp_path / "a.parquet")
-    assert [row.values for row in found] == rows
-    assert [row.source for row in found] == ["a.parquet:row 1", "a.parquet:row 2"]
-
-
 def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     write(tmp_path / "b.json", '[{"a": 3}]')
     write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 2}\n')
@@ -82,6 +84,9 @@ def test_limit_counts_rows_from_the_start(tmp_path: Path) -> None:
         (b'{"a": "\xff"}', "invalid UTF-8", "byte 8"),
         (b"[" * 100_000, "invalid JSON", "recursion"),
         (b'{"a": ' + b"9" * 5000 + b"}", "invalid JSON", "digits"),
+        (b'{"a": "tab\there"}', "invalid JSON", "control character"),
+        (b"\0" * 9, "invalid JSON", "Expecting value"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "duplicate key", "'c'"),
     ],
 )
 def test_a_bad_line_is_a_reject_and_the_next_one_is_read(tmp_path: Path, line: bytes, reason: str, detail: str) -> None:
@@ -90,6 +95,20 @@ def test_a_bad_line_is_a_reject_and_the_next_one_is_read(tmp_path: Path, line: b
     assert (bad.source, bad.reason) == ("a.jsonl:1", reason)
     assert detail in bad.detail
     assert isinstance(good, Row)
+
+
+def test_a_last_line_without_end_is_said_to_be_cut(tmp_path: Path) -> None:
+    good, bad = read(write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": "hal'))
+    assert isinstance(good, Row) and isinstance(bad, Reject)
+    assert "may be cut" in bad.detail
+
+
+def test_ten_megabytes_in_one_field(tmp_path: Path) -> None:
+    text = "é" * 5_000_000
+    for name in ("a.jsonl", "a.json"):
+        path = write(tmp_path / name, json.dumps([{"a": text}] if name == "a.json" else {"a": text}))
+        (row,) = read(path)
+        assert isinstance(row, Row) and row.values["a"] == text
 
 
 def test_an_array_element_that_is_no_object_is_a_reject(tmp_path: Path) -> None:
@@ -103,10 +122,14 @@ def test_an_array_element_that_is_no_object_is_a_reject(tmp_path: Path) -> None:
     ("name", "data", "parts"),
     [
         ("a.json", b'[{"a": 1},\n {"a": 2,]', ["a.json", "line 2, column 10"]),
-        ("a.json", b'["\xff"]', ["a.json", "UTF-8", "byte 3"]),
+        ("a.json", b"17", ["a.json", "line 1, column 1", "expected [{...}, ...]"]),
+        ("a.jsonl", "{}".encode("utf-16"), ["a.jsonl", "UTF-16", "UTF-8"]),
         ("a.json", b'{"rows": []}', ["a.json", "expected [{...}, ...]"]),
         ("a.json", b"[" * 100_000, ["a.json", "recursion"]),
         ("a.parquet", b"not parquet", ["a.parquet", "cannot be read"]),
+        ("a.parquet", b"", ["a.parquet", "cannot be read"]),
+        ("a.arrow", b"ARROW1\0\0cut", ["a.arrow", "cannot be read"]),
+        ("a.feather", b"", ["a.feather", "cannot be read"]),
         ("a.txt", b"text", ["a.txt", ".jsonl", "data.path"]),
     ],
 )
@@ -116,13 +139,30 @@ def test_a_file_broken_as_a_whole_is_one_error(tmp_path: Path, name: str, data: 
     assert all(part in str(error.value) for part in parts), str(error.value)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz"])
-def test_a_damaged_gzip_file_is_one_error(tmp_path: Path, name: str) -> None:
-    whole = gzip.compress(json.dumps([{"a": "x" * n} for n in range(99)]).encode())
-    for data in (whole[:-20], b"not gzip"):
-        (tmp_path / name).write_bytes(data)
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": pack_zstd}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_compressed_files(tmp_path: Path, name: str, ending: str) -> None:
+    text = "a,b\n1,2\n" if name == "a.csv" else '{"a": "1", "b": "2"}\n'
+    for file in (f"{name}{ending}", name):  # a name that does not say so either
+        (tmp_path / file).write_bytes(PACKERS[ending](text.encode()))
+        (row,) = read(tmp_path / file)
+        assert isinstance(row, Row)
+        assert row.values == {"a": "1", "b": "2"}
+        assert row.source.startswith(f"{file}:")
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_damaged_compressed_file_is_one_error(tmp_path: Path, name: str, ending: str) -> None:
+    rows = [{"a": random.Random(n).randbytes(40).hex()} for n in range(99)]
+    whole = PACKERS[ending]("\n".join(map(json.dumps, rows)).encode())
+    for data in (whole[: len(whole) // 2], b"not compressed"):
+        (tmp_path / f"{name}{ending}").write_bytes(data)
         with pytest.raises(DataError, match=r"a\.json.*cannot be read"):
-            read(tmp_path / name)
+            read(tmp_path / f"{name}{ending}")
 
 
 def test_a_missing_file_names_path_setting_and_near_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +186,17 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "local"),
-    [("a.jsonl", True), ("x/a.JSON", True), ("/x/y", True), ("./y", True), ("a/b/c", True), ("owner/name", False)],
+    [
+        ("a.jsonl", True),
+        ("x/a.JSON", True),
+        ("a.csv.zst", True),
+        ("/x/y", True),
+        ("./y", True),
+        ("a/b/c", True),
+        ("data/*", True),
+        ("owner/name", False),
+        ("owner/name.v2", False),
+    ],
 )
 def test_what_is_a_file_and_what_a_hub_name(path: str, local: bool) -> None:
     assert is_local(path) is local
@@ -181,7 +231,7 @@ def test_offline_mode_ends_with_the_attempt(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", _unreachable)
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: seen.append(constants.HF_HUB_OFFLINE) or [{"a": 1}])
     before = constants.HF_HUB_OFFLINE
-    assert list(hub.load("owner/name", "train", None, ("data.path", "data.split"))) == [{"a": 1}]
+    assert list(hub.load(Origin(path="owner/name"))) == [{"a": 1}]
     assert seen == [True]  # from the local cache
     assert constants.HF_HUB_OFFLINE is before
 
@@ -207,3 +257,66 @@ def test_an_unknown_split_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(DataError, match=r"no split 'tset'.*train.*data\.split"):
         read("owner/name", split="tset")
+
+
+def test_what_chooses_a_part_of_a_hub_data_set_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    calls = []
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *a, **k: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **k: calls.append(k) or [{"a": 1}])
+    (row,) = read("owner/name", subset="small", data_dir="part", streaming=True)
+    assert row.source == "owner/name:small:part:train:row 1"
+    wanted = {"split": "train", "revision": None, "name": "small", "data_dir": "part", "streaming": True}
+    assert calls == [wanted]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_library_itself_fetches_and_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """A folder in the place of the hub: everything but the network."""
+    import datasets
+
+    for part, split in (("one", "train"), ("two", "train"), ("two", "test")):
+        (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "set" / part / f"{split}.jsonl", f'{{"a": "{part} {split}"}}\n{{"a": "last"}}\n')
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *a, **k: None)
+    origin = Origin(path=str(tmp_path / "set"), data_dir="two", split="test", streaming=streaming)
+    assert list(hub.load(origin)) == [{"a": "two test"}, {"a": "last"}]
+    with pytest.raises(DataError, match=r"no split 'dev'.*set data\.split"):
+        hub.load(Origin(path=str(tmp_path / "set"), data_dir="one", split="dev", streaming=streaming))
+
+
+def test_a_stream_that_breaks_off_is_one_error_after_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"a": 1}
+        raise ConnectionError("reset by peer")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *a, **k: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: rows())
+    found = read_rows(Origin(path="owner/name", streaming=True))
+    assert isinstance(next(found), Row)
+    with pytest.raises(DataError, match=r"owner/name.*broke off.*reset by peer.*data\.streaming=false"):
+        next(found)
+
+
+def test_an_unknown_subset_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load(*args: object, **kwargs: object) -> None:
+        raise ValueError("BuilderConfig 'x' not found. Available: ['a', 'b']")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *a, **k: None)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"Available: \['a', 'b'\].*set data\.sources\[1\]\.subset"):
+        read("owner/name", subset="x", setting="data.sources[1].path")
+
+
+def test_a_stream_from_an_unreachable_hub_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", _unreachable)
+    with pytest.raises(DataError, match="could not be fetched"):
+        read("owner/name", streaming=True)

@@ -1,11 +1,13 @@
 """Chat templates: which one is taken, what it renders, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from data_templates import DATED
 from data_tokenizers import CHATML, tiny_tokenizer
 
-from dpo.data.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
+from dpo.data.text.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
 from dpo.errors import ModelError
 
 CONVERSATION = [
@@ -107,7 +109,60 @@ def test_messages_that_a_template_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tail", "span"), [("</s>\n", (0, 4)), ("\n", None), (" <|im_end|>\n</s>\n", (12, 16)), ("", None)]
+    ("tail", "span"),
+    [("</s>\n", (0, 4)), ("\n", None), (" <|im_end|>\n</s>\n", (12, 16)), ("", None), ("</s>\n\n", (0, 4))],
 )
 def test_end_of_turn_span(tail: str, span: tuple[int, int] | None) -> None:
-    assert end_of_turn_span(tail, ["<|im_end|>", "</s>"]) == span
+    assert end_of_turn_span(tail, ["<|im_end|>", "</s>", "\n"]) == span  # Gemma has tokens for line breaks
+
+
+def test_a_date_is_always_the_same_day() -> None:
+    tokenizer = tiny_tokenizer(template=DATED)
+    template = choose_template(tokenizer, "auto")
+    assert "Today: 01 Jan 2025<|im_end|>" in template.render(tokenizer, CONVERSATION, header=False)
+    assert "today is always 2025-01-01 in it" in template.describe()
+    assert tokenizer.chat_template == DATED  # for generation it stays as it is
+    assert "today" not in choose_template(tiny_tokenizer(template=CHATML), "auto").describe()
+
+
+ASKING = CHATML.replace("assistant\n", "assistant\n{{ '<think>' if think | default(true) else '' }}")
+
+
+def test_arguments_reach_the_template() -> None:
+    tokenizer = tiny_tokenizer(template=ASKING)
+    for arguments, end in (({}, "<think>"), ({"think": False}, "assistant\n"), ({"think": True}, "<think>")):
+        template = choose_template(tokenizer, "auto", arguments)
+        assert template.render(tokenizer, CONVERSATION[:2], header=True).endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("setting", "arguments", "part"),
+    [
+        (
+            "auto",
+            {"thinking": 1},
+            r"chat_template_arguments\.thinking: the chat template the tokenizer's own has no such",
+        ),
+        ("raw", {"think": 1}, r"chat_template_arguments\.think: the chat template raw has no such"),
+        ("auto", {"messages": []}, r"chat_template_arguments\.messages: messages comes from the data"),
+    ],
+)
+def test_arguments_that_would_be_ignored_are_refused(setting: str, arguments: dict[str, Any], part: str) -> None:
+    with pytest.raises(ModelError, match=part):
+        choose_template(tiny_tokenizer(template=ASKING), setting, arguments)
+
+
+def test_a_template_of_its_own_for_tools() -> None:
+    both = {"default": CHATML, "tool_use": "{% for t in tools %}{{ t.function.name }}{% endfor %}" + CHATML}
+    tokenizer = tiny_tokenizer(template=both)
+    template = choose_template(tokenizer, "auto", {})
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    assert template.render(tokenizer, CONVERSATION, header=False, tools=tools).startswith("add<|im_start|>")
+    assert template.render(tokenizer, CONVERSATION, header=False).startswith("<|im_start|>")
+
+
+@pytest.mark.parametrize(("header", "said"), [("<think>", "generation reads '<think>' before an answer"), ("", None)])
+def test_what_generation_reads_and_finished_answers_lack_is_said(header: str, said: str | None) -> None:
+    tokenizer = tiny_tokenizer(template=CHATML.replace("assistant\n", f"assistant\n{header}"))
+    described = choose_template(tokenizer, "auto").describe()
+    assert said in described if said else "generation" not in described

@@ -1,4 +1,4 @@
-"""Tokenizing: the prompt as a true prefix, one BOS, the end-of-turn token scored last, limits that cut only answers."""
+"""Tokenizing: the prompt as a true prefix, one BOS, the end-of-turn token scored last, what a row brings as ids."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 from data_tokenizers import CHATML, blank_tokenizer, tiny_tokenizer
 
 from dpo.data.pair import Message, Pair, Reject, TokenizedPair
-from dpo.data.template import ChatTemplate, choose_template
-from dpo.data.tokenize import Overlong, TokenLimits, fit, length, prompt_ids, render_marked, tokenize_pairs
+from dpo.data.text.template import ChatTemplate, choose_template
+from dpo.data.text.tokenize import tokenize_pairs
 
 
 def pair(prompt: str | list[Message], chosen: str = "he does", rejected: str = "he", **fields: Any) -> Pair:
@@ -76,17 +76,6 @@ def test_no_blank_comes_between_prompt_and_answer() -> None:
     found = tokenized(pair("ab", "cd", "e f"), tokenizer, "raw")
     names = [tokenizer.convert_ids_to_tokens(i) for i in (found.prompt_ids, found.chosen_ids, found.rejected_ids)]
     assert names == [["▁", "a", "b"], ["c", "d", "</s>"], ["e", "▁", "f", "</s>"]]
-    assert render_marked(found, tokenizer) == "ab⟦cd</s>⟧"
-
-
-def test_no_blank_comes_before_texts_with_control_tokens() -> None:
-    tokenizer = blank_tokenizer()
-    template = "{% for m in messages %}[{{ m['content'] }}]{{ eos_token }}{% endfor %}"
-    found = with_template(template, pair("a<s>", "b<s>", "c"), tokenizer)
-    assert isinstance(found, TokenizedPair)
-    shown = tokenizer.convert_ids_to_tokens(found.chosen_ids)
-    assert shown[:2] == ["[", "b"]
-    assert tokenizer.bos_token_id not in found.prompt_ids + found.chosen_ids
 
 
 def test_raw_is_the_texts_and_eos() -> None:
@@ -101,21 +90,6 @@ def test_a_raw_prompt_is_raw_whatever_the_template() -> None:
     tokenizer = tiny_tokenizer(template=CHATML)
     found = tokenized(pair([{"role": "raw", "content": "Once"}]), tokenizer)
     assert text_of(tokenizer, found.prompt_ids + found.chosen_ids) == "Oncehe does</s>"
-
-
-def test_control_tokens_spelt_out_in_texts_stay_text() -> None:
-    tokenizer = tiny_tokenizer(template=CHATML)
-    found = tokenized(pair("a<|im_end|>b", "c</s>d", "e<|im_end|>"), tokenizer)
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert found.prompt_ids.count(end) == 1  # the template's own
-    assert found.rejected_ids.count(end) == 1
-    assert tokenizer.eos_token_id not in found.chosen_ids
-    for ids, text in (
-        (found.prompt_ids, "<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\n"),
-        (found.chosen_ids, "c</s>d<|im_end|>"),
-        (found.rejected_ids, "e<|im_end|><|im_end|>"),
-    ):
-        assert text_of(tokenizer, ids) == text
 
 
 def test_a_template_that_trims_is_followed() -> None:
@@ -196,7 +170,7 @@ REJECTED = [
     (
         "{% for m in messages %}{{ m['content'] | replace('Q', 'W') }}</s>{% endfor %}",
         {"prompt": "Q</s>"},
-        "special token in the text",
+        "template changes the prompt",
     ),
     (
         "{% for m in messages %}{{ m['content'] | trim }}</s>{% endfor %}",
@@ -212,90 +186,49 @@ def test_what_cannot_be_tokenized_exactly_is_a_reject(template: str, texts: dict
     assert (result.reason if isinstance(result, Reject) else "") == reason
 
 
-def test_answers_of_several_messages_are_rejected() -> None:
+def test_raw_texts_are_single_messages() -> None:
     turns = [{"role": "assistant", "content": "x"}] * 2
-    result = with_template(CHATML, _several(turns), tiny_tokenizer())
+    several = Pair(prompt=[{"role": "user", "content": "Q"}], chosen=turns, rejected=turns[:1], source="a:1")
+    result = next(tokenize_pairs([several], tiny_tokenizer(), ChatTemplate(name="raw", raw=True)))
     assert isinstance(result, Reject)
     assert result.reason == "answer has several messages"
-
-
-def _several(turns: list[Message]) -> Pair:
-    return Pair(prompt=[{"role": "user", "content": "Q"}], chosen=turns, rejected=turns[:1], source="a:1")
 
 
 def test_batches_keep_order_and_place_of_rejects() -> None:
     tokenizer = tiny_tokenizer(template=CHATML)
     pairs = [pair(f"Q{n}", "yes", "no", source=f"a:{n}") for n in range(1100)]
-    pairs[700] = _several([{"role": "assistant", "content": "x"}] * 2)
+    pairs[700] = pair("Q", "\ufdd0")
     results = list(tokenize_pairs(pairs, tokenizer, choose_template(tokenizer, "auto")))
     assert [isinstance(r, Reject) for r in results] == [n == 700 for n in range(1100)]
     assert all(f"Q{n}<" in text_of(tokenizer, results[n].prompt_ids) for n in (0, 511, 512, 1099))
 
 
-def test_prompt_ids_are_those_of_training() -> None:
-    tokenizer = tiny_tokenizer(template=CHATML)
-    template = choose_template(tokenizer, "auto")
-    assert prompt_ids(pair("Q"), tokenizer, template) == tokenized(pair("Q"), tokenizer).prompt_ids
+def given(prompt: list[Any], chosen: list[Any], rejected: list[Any]) -> Pair:
+    sides = ([{"role": "tokens", "content": "", "ids": ids}] for ids in (prompt, chosen, rejected))
+    return Pair(**dict(zip(("prompt", "chosen", "rejected"), sides, strict=True)), source="a:1", dataset="mine")
 
 
-def ids(prompt: int, chosen: int, rejected: int) -> TokenizedPair:
-    """A pair of these lengths whose answers differ in their first token."""
-    return TokenizedPair(
-        prompt_ids=[1] * prompt,
-        chosen_ids=[*range(10, 10 + chosen)],
-        rejected_ids=[*range(50, 50 + rejected)],
-        source="a:1",
-        id="x",
-    )
+def test_ids_of_a_row_pass_through() -> None:
+    tokenizer = tiny_tokenizer(template=CHATML, bos=True)
+    found = tokenized(given([1, 2], [3, 4], [5]), tokenizer)
+    assert (found.prompt_ids, found.chosen_ids, found.rejected_ids) == ([1, 2], [3, 4], [5])  # no BOS, no EOS
+    assert (found.dataset, found.chosen_context) == ("mine", ())
 
 
-def test_a_pair_that_fits_is_left_alone() -> None:
-    one = ids(5, 3, 5)
-    assert length(one) == 10
-    assert fit(one, TokenLimits(max_length=10)) is one
-
-
-def test_drop_leaves_out_an_overlong_pair_without_an_error() -> None:
-    result = fit(ids(5, 3, 6), TokenLimits(max_length=10))
-    assert isinstance(result, Overlong)
-    assert (result.reject.reason, result.reject.source) == ("pair too long", "a:1")
-    assert result.reject.detail == "11 tokens with a prompt of 5, data.max_length is 10"
-
-
-def test_cut_answers_cuts_only_the_ends_of_answers_and_adds_no_eos() -> None:
-    result = fit(ids(5, 3, 9), TokenLimits(max_length=10, truncation="cut_answers"))
-    assert isinstance(result, TokenizedPair)
-    assert result.prompt_ids == [1] * 5
-    assert result.chosen_ids == [10, 11, 12]
-    assert result.rejected_ids == [50, 51, 52, 53, 54]  # the beginning, and nothing after it
-    assert result.cut == ("rejected",)
-
-
-def test_both_answers_cut() -> None:
-    result = fit(ids(5, 8, 9), TokenLimits(max_length=10, truncation="cut_answers"))
-    assert isinstance(result, TokenizedPair)
-    assert result.cut == ("chosen", "rejected")
-
-
-def test_answers_that_become_equal_by_cutting_are_dropped() -> None:
-    one = TokenizedPair(prompt_ids=[1], chosen_ids=[5, 6, 7], rejected_ids=[5, 6, 8], source="a:1", id="x")
-    result = fit(one, TokenLimits(max_length=3, truncation="cut_answers"))
-    assert isinstance(result, Overlong)
-    assert result.reject.reason == "answers equal after cutting"
-
-
-def test_a_prompt_that_leaves_no_room_is_overlong_even_when_cutting() -> None:
-    assert isinstance(fit(ids(10, 3, 4), TokenLimits(max_length=10, truncation="cut_answers")), Overlong)
-
-
-@pytest.mark.parametrize("truncation", ["drop", "cut_answers"])
-def test_a_prompt_over_its_own_limit_is_a_bad_row(truncation: str) -> None:
-    result = fit(ids(6, 3, 3), TokenLimits(max_length=20, max_prompt_length=5, truncation=truncation))
-    assert isinstance(result, Reject)
-    assert (result.reason, result.detail) == ("prompt too long", "6 tokens, data.max_prompt_length is 5")
-    assert isinstance(fit(ids(5, 3, 3), TokenLimits(max_length=20, max_prompt_length=5)), TokenizedPair)
-
-
-def test_render_marked_shows_what_is_scored() -> None:
-    tokenizer = tiny_tokenizer()
-    assert render_marked(tokenized(pair("Q"), tokenizer), tokenizer) == "User: Q\n\nAssistant:⟦ he does</s>⟧"
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (given([1], [10**6], [2]), "token not in the vocabulary"),
+        (given([1], [-1], [2]), "token not in the vocabulary"),
+        (given([1], [2], ["a"]), "token not in the vocabulary"),
+        (given([1], [2], [True]), "token not in the vocabulary"),
+        (given([1], [2], [2]), "chosen equals rejected"),
+        (given([1], [], [2]), "empty answer"),
+        (given([], [1], [2]), "empty prompt"),
+        (pair([{"role": "tokens", "content": "", "ids": [1]}]), "wrong type"),
+    ],
+)
+def test_ids_that_cannot_be_used_are_a_reject(row: Pair, reason: str) -> None:
+    found = next(tokenize_pairs([row], tiny_tokenizer(), ChatTemplate(name="test", jinja=CHATML)))
+    assert isinstance(found, Reject)
+    assert found.reason == reason

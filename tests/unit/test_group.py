@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.group import chosen_alone, group_pairs, split_group
+from dpo.data.group import split_group
+from dpo.data.groups import chosen_alone, group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.rows import MicroBatches, spread_groups
 
@@ -83,7 +84,7 @@ def test_chosen_alone() -> None:
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize(("tokens", "pairs"), [(200, None), (10**6, 2), (1, None)])
 def test_a_group_larger_than_a_row_stands_in_parts(layout: str, tokens: int, pairs: int | None) -> None:
-    whole = group_pairs(ranked([1] * 50, [[i] * (20 + i) for i in range(2, 8)]), most=32)
+    whole = list(group_pairs(ranked([1] * 50, [[i] * (20 + i) for i in range(2, 8)]), most=32))
     micro = MicroBatches(layout=layout, max_tokens=tokens, max_pairs=pairs, world_size=2)
     rows = [row for worker in spread_groups(whole, micro) for row in worker]
     found = [row for groups in rows for group in groups for row in content(group)]

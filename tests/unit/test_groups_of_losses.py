@@ -1,14 +1,16 @@
 """What losses ask of the data: margins, answers to other prompts, chosen answers alone."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from dpo.build_data import Groups, build_groups
+from dpo.build_groups import Sides, build_groups
 from dpo.config.compose import compose_run
 from dpo.data.collate import collate
 from dpo.data.pair import TokenizedPair
-from dpo.data.prepare import TokenizedSets
+from dpo.data.store.pairs import PairList
 from dpo.errors import DataError
 from dpo.losses.loss import Loss
 
@@ -27,11 +29,9 @@ def pair(number: int, prompt: int, **more: Any) -> TokenizedPair:
     )
 
 
-def built(loss: str, pairs: list[TokenizedPair], held_out: list[TokenizedPair]) -> Groups:
+def built(loss: str, pairs: list[TokenizedPair], held_out: list[TokenizedPair]) -> Sides:
     config = compose_run([f"loss={loss}", "data.path=f.jsonl", "model=tiny"], 1).config
-    sets = TokenizedSets(
-        train=pairs, held_out=held_out, rejects=[], dropped=[], rows_read=len(pairs) + len(held_out), notes=[]
-    )
+    sets: Any = SimpleNamespace(train=PairList(pairs), held_out=PairList(held_out), passes=[np.arange(len(pairs))])
     return build_groups(config, sets, Loss(config.loss))
 
 
@@ -39,7 +39,7 @@ def test_margins_reach_the_loss_pair_by_pair() -> None:
     pairs = [pair(1, 7, margin=0.5), pair(2, 8, margin=2.0), pair(3, 7, margin=1.5)]
     groups = built("odpo", pairs, []).train
     assert [group.margins for group in groups] == [[0.5, 1.5], [2.0]]
-    margins = collate(groups[::-1], "packed").margins
+    margins = collate([*groups][::-1], "packed").margins
     assert margins is not None and margins.tolist() == [2.0, 0.5, 1.5]
 
 
@@ -48,30 +48,26 @@ def test_a_row_without_margin_is_named() -> None:
     with pytest.raises(DataError, match=r"f\.jsonl:2 has no `margin`.*loss=sigmoid"):
         built("odpo", pairs, [])
     assert built("sigmoid", pairs, []).train[1].margins is None
-    assert collate(built("sigmoid", pairs, []).train, "packed").margins is None
+    assert collate([*built("sigmoid", pairs, []).train], "packed").margins is None
 
 
 def test_answers_to_other_prompts_are_there_when_a_loss_asks() -> None:
     pairs, held_out = [pair(n, n) for n in range(1, 5)], [pair(n, n, reference=(-1.0, -2.0)) for n in range(5, 7)]
     groups = built("kto", pairs, held_out)
-    assert [group.responses for group in groups.train_mismatched] == [
+    assert [group.responses for group in groups.train_mismatched or []] == [
         [[20], [20, 21]],
         [[30], [30, 31]],
         [[40], [40, 41]],
         [[10], [10, 11]],
     ]
-    assert len(groups.held_out_mismatched) == 2
-    assert all(group.reference is None for group in groups.held_out_mismatched), (
-        "values of rows are of their own prompt"
-    )
-    assert len(groups.everything) == 2 * (4 + 2)
+    assert [len(section) for section in groups.sections] == [4, 2, 4, 2]
     without = built("sigmoid", pairs, held_out)
-    assert without.train_mismatched == without.held_out_mismatched == []
-    assert len(without.everything) == 4 + 2
+    assert without.train_mismatched is without.held_out_mismatched is None
+    assert [len(section) for section in without.sections] == [4, 2]
 
 
 def test_one_prompt_alone_has_no_other() -> None:
-    with pytest.raises(DataError, match="have one prompt"):
+    with pytest.raises(DataError, match="every prompt is that of"):
         built("kto", [pair(1, 1), pair(2, 2)], [pair(3, 3)])
 
 

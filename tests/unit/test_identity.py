@@ -13,7 +13,7 @@ import yaml
 from dpo.config.compose import as_dict, as_yaml, choices, compose_run, read_yaml
 from dpo.config.identity import changes, run_name
 from dpo.config.inputs import inputs
-from dpo.config.schema import RunConfig
+from dpo.config.schema import RunConfig, SourceConfig
 
 pytestmark = pytest.mark.unit
 
@@ -86,6 +86,13 @@ OTHER_RESULT = [
     "optim.global_batch_size=16",
     "eval.fraction=0.1",
     "data.reference_logps=ignore",
+    "data.plain_text=raw",
+    "data.preference=safer",
+    "data.ranked_pairs=best_worst",
+    "data.objective.weights={helpfulness: 1.0}",
+    "data.duplicates=keep",
+    "data.decontaminate=[q.txt]",
+    "data.decontaminate_drop=0.5",
 ]
 SAME_RESULT = [
     "track.every=10",
@@ -113,6 +120,7 @@ SAME_RESULT = [
     "reference.cache_dir=elsewhere",
     "reference.batch_tokens=1000",
     "reference.spot_check=0",
+    "data.streaming=true",
 ]
 
 
@@ -142,6 +150,8 @@ def test_the_same_settings_give_the_same_name_and_it_reads_well(tmp_path: Path) 
     data = tmp_path / "pairs.jsonl"
     data.write_text(json.dumps(ROW))
     assert name(f"data.path={data}", "loss=sft").startswith("tiny-pairs-sft-")
+    assert name("data.path=some/folder/*.csv.gz").startswith("tiny-folder-sigmoid-")
+    assert name("data.path=owner/set").startswith("tiny-set-sigmoid-")
     assert name("model.path=some/folder/final").startswith("folder-demo-sigmoid-")  # not "final", which says nothing
 
 
@@ -162,6 +172,46 @@ def test_the_content_of_a_local_file_is_part_of_the_name(tmp_path: Path) -> None
     assert after != before
     data.write_text(json.dumps({**ROW, "chosen": "x"}))
     assert name(*overrides) not in (before, after)
+
+
+def with_sources(*paths: Path | str) -> RunConfig:
+    found = config("data=files")
+    found.data.sources = [SourceConfig(path=str(path), weight=2.0) for path in paths]
+    return found
+
+
+def test_the_content_of_every_source_is_part_of_the_name(tmp_path: Path) -> None:
+    for folder in ("one", "two/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "pairs.jsonl").write_text(json.dumps(ROW))
+    settings = with_sources(tmp_path / "one" / "*.jsonl", tmp_path / "two", "owner/set")
+    before = run_name(settings)
+    assert before.startswith("tiny-mix-of-3-sigmoid-")
+    assert set(inputs(settings)) == {"data.sources.0.path", "data.sources.1.path"}
+    (tmp_path / "two" / "deep" / "pairs.jsonl").write_text(json.dumps({**ROW, "chosen": "x"}))
+    after = run_name(settings)
+    (tmp_path / "one" / "more.jsonl").write_text(json.dumps(ROW))
+    assert len({before, after, run_name(settings)}) == 3
+    settings.data.sources[0].weight = 1.0
+    assert run_name(settings) not in (before, after)
+
+
+def test_a_source_may_move_but_not_change(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(ROW if name != "c" else {**ROW, "chosen": "x"}))
+    saved, moved, other = (with_sources(tmp_path / f"{name}.jsonl") for name in ("a", "b", "c"))
+    found = changes(as_dict(saved), as_dict(moved), inputs(saved), inputs(moved))
+    assert (found.refused, len(found.allowed)) == ([], 1)
+    (line,) = changes(as_dict(saved), as_dict(other), inputs(saved), inputs(other)).refused
+    assert line.startswith("data.sources.0.path: ")
+
+
+def test_the_content_of_benchmark_files_is_part_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("a question")
+    override = f"data.decontaminate=[{tmp_path / 'q.txt'}]"
+    before = name(override)
+    (tmp_path / "q.txt").write_text("another question")
+    assert name(override) != before
 
 
 def test_the_weights_of_a_local_model_are_part_of_the_name(tmp_path: Path) -> None:
@@ -235,7 +285,7 @@ def test_another_term_of_a_mix_is_another_run() -> None:
     one, other = ("loss=mix", "loss.terms=[{name: sigmoid, beta: 0.1}]"), ("loss=mix",)
     assert run_name(composed(*one)) != run_name(composed(*other))
     found = changes(as_dict(composed(*one)), as_dict(composed(*other)), {}, {})
-    assert found.refused and found.refused[0].startswith("loss.terms: ")
+    assert found.refused and found.refused[0].startswith("loss.terms.0.weight: ")
     assert changes(as_dict(composed(*one)), as_dict(composed(*one)), {}, {}).refused == []
 
 

@@ -100,3 +100,23 @@ def test_a_worker_leaves_when_its_launcher_is_killed(
     assert launcher.stdout is not None
     launcher.stdout.read()  # until the worker has ended as well
     assert [path.name for path in tmp_path.iterdir() if path.name != "ready"] == left
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's parent-death signal")
+@pytest.mark.parametrize(("variables", "left"), [({"TORCHELASTIC_RUN_ID": "none"}, []), ({}, ["alive"])])
+def test_a_worker_whose_launcher_went_before_it_asked_leaves_too(
+    variables: dict[str, str], left: list[str], tmp_path: Path
+) -> None:
+    """Killed while its workers still import: nothing tells them later, and they would look for it for half an hour."""
+    if os.access("/proc/1/exe", os.R_OK) and os.readlink("/proc/1/exe") == os.readlink("/proc/self/exe"):
+        pytest.skip("here process 1 is a Python, which could be the launcher")
+    kept = {k: v for k, v in os.environ.items() if k not in STARTED}
+    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    code = LAUNCHER.replace("{name}", "SIGKILL").replace(
+        "import signal, sys, time", "import signal, sys, time; time.sleep(1)"
+    )
+    code = code.replace("time.sleep(600)", "os._exit(0)")
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+    assert launcher.stdout is not None
+    launcher.stdout.read()  # until the worker has ended as well
+    assert [path.name for path in tmp_path.iterdir() if path.name != "ready"] == left

@@ -8,12 +8,17 @@ import datasets
 import huggingface_hub
 import pytest
 import torch
+from data_tokenizers import tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.config.schema import DataConfig, ModelConfig, ReferenceConfig
-from dpo.data.prepare import read_pairs
+from dpo.data.prepare import data_recipes, obtain_all
+from dpo.data.store.obtain import Place
+from dpo.data.store.recipe import Tools
+from dpo.data.text.limits import TokenLimits
+from dpo.data.text.template import choose_template
 from dpo.errors import ConfigError
 from dpo.model.load import load_causal_lm
 from dpo.model.source import ModelSource, policy_source, reference_source
@@ -85,9 +90,12 @@ def test_every_request_for_a_model(which: int, revision: str | None, placement: 
     assert {asked for _, asked in calls} == {revision}
 
 
-def test_every_request_for_a_data_set(calls: Calls) -> None:
-    read_pairs(DataConfig(path="owner/pairs", revision=COMMIT, eval_split="test"), 0.0)
-    assert calls == [("data info", COMMIT), ("data", COMMIT)] * 2
+def test_every_request_for_a_data_set(calls: Calls, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tools = Tools(tokenizer=tokenizer, template=choose_template(tokenizer, "auto"), limits=TokenLimits(max_length=99))
+    recipes = data_recipes(DataConfig(path="owner/pairs", revision=COMMIT, eval_split="test"), tools)
+    obtain_all(recipes, [recipe.digest(tmp_path) for recipe in recipes], Place(cache=tmp_path))
+    assert set(calls) == {("data info", COMMIT), ("data", COMMIT)}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpo.data import plan as module
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
-from dpo.data.plan import DataPlan, StepPlan, epoch_batches
+from dpo.data.plan import DataPlan, StepPlan
 from dpo.data.rows import MicroBatches, fill_rows
 
 pytestmark = pytest.mark.unit
@@ -35,6 +36,10 @@ def group(prompt: int, lengths: list[int], name: str = "") -> PromptGroup:
 def groups_of(sizes: list[int]) -> list[PromptGroup]:
     """Groups that stand for so many pairs each."""
     return [group(3, [2] * (size + 1), name=f"g{i}") for i, size in enumerate(sizes)]
+
+
+def epoch_batches(sizes: list[int], seed: int, epoch: int, batch: int) -> list[list[int]]:
+    return list(module.epoch_batches(np.array(sizes), seed, epoch, batch))
 
 
 def real_groups(count: int, seed: int = 0) -> list[PromptGroup]:

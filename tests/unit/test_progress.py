@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dpo.log import setup_logging
-from dpo.progress import LINE_SECONDS, Progress, describe
+from dpo.progress import LINE_SECONDS, Counting, Progress, describe
 
 RECORD = {
     "step": 1,
@@ -105,6 +105,49 @@ def test_a_terminal_gets_a_bar_and_log_lines_stand_above_it(logger: logging.Logg
     assert logger.handlers == [original]
 
 
+def test_counting_without_a_known_end_writes_a_line_now_and_then(logger: logging.Logger) -> None:
+    stream, clock = io.StringIO(), Clock()
+    plain_handler(logger, stream)
+    with Counting("data: preparing a.jsonl", "pairs", stream=stream, clock=clock) as counting:
+        for _ in range(50):
+            clock.now += 0.5
+            counting.add(1000)
+    assert stream.getvalue().splitlines() == [
+        "[dpo] data: preparing a.jsonl: 20,000 pairs, 2,000 pairs/s",
+        "[dpo] data: preparing a.jsonl: 40,000 pairs, 2,000 pairs/s",
+        "[dpo] data: preparing a.jsonl: 50,000 pairs, 2,000 pairs/s, in 0:00:25",
+    ]
+
+
+def test_what_is_counted_in_seconds_says_nothing_and_so_does_a_failure(logger: logging.Logger) -> None:
+    stream, clock = io.StringIO(), Clock()
+    plain_handler(logger, stream)
+    with Counting("data", "pairs", stream=stream, clock=clock) as counting:
+        counting.add(9)
+
+    def fail() -> None:
+        with Counting("data", "pairs", stream=stream, clock=clock):
+            clock.now += 99
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert stream.getvalue() == ""
+
+
+def test_counting_on_a_terminal_leaves_no_bar_behind(logger: logging.Logger) -> None:
+    terminal = Terminal()
+    plain_handler(logger, terminal)
+    original = logger.handlers[0]
+    with Counting("preparing", "pairs", stream=terminal) as counting:
+        counting.add(12_345)
+        logger.info("a line")
+    assert re.search(r"preparing: [\d.]+.* pairs", terminal.getvalue())
+    assert re.search(r"\r *\r\[dpo\] a line\n", terminal.getvalue())
+    assert re.search(r"\r *\r$", terminal.getvalue())
+    assert logger.handlers == [original]
+
+
 def test_switched_off_it_writes_nothing(logger: logging.Logger) -> None:
     terminal = Terminal()
     plain_handler(logger, terminal)
@@ -134,7 +177,7 @@ def test_held_out_records_and_missing_numbers(logger: logging.Logger) -> None:
 def test_log_format_and_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(is_main=True)
     setup_logging(is_main=True)
-    child = logging.getLogger("dpo.data.formats")
+    child = logging.getLogger("dpo.data.formats.table")
     child.info("32 pairs")
     child.warning("skipped")
     logger.error("lost")

@@ -11,6 +11,7 @@ PLAN = StepPlan(
     step=0,
     epoch=0.1,
     groups=[0],
+    members=[],
     n_pairs=16,
     n_response_tokens=100,
     n_chosen_tokens=60,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from dpo import digests
+from dpo.digests import FileDigests
 from dpo.errors import ModelError
 from dpo.model.source import ModelSource
 from dpo.model.tiny import build_tiny_model
-from dpo.reference import digests
-from dpo.reference.digests import FileDigests
 from dpo.reference.fingerprint import fingerprint
 
 pytestmark = pytest.mark.unit
@@ -28,14 +28,14 @@ def source(tmp_path: Path) -> ModelSource:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read; what was written a moment ago counts as settled."""
     found: list[Path] = []
-    right = digests._sha256
-    monkeypatch.setattr(digests, "_sha256", lambda file: found.append(file) or right(file))
+    right = digests.sha256
+    monkeypatch.setattr(digests, "sha256", lambda file: found.append(file) or right(file))
     monkeypatch.setattr(digests, "SETTLED_SECONDS", -1.0)
     return found
 
 
 def digest(source: ModelSource, cache: Path, precision: str = "fp32") -> str:
-    return fingerprint(source, precision, FileDigests(cache)).digest
+    return fingerprint(source, precision, FileDigests(cache, "reference")).digest
 
 
 def other_weights(file: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from transformers import dynamic_module_utils
 
 from dpo.config.schema import ModelConfig
-from dpo.data.template import choose_template
+from dpo.data.text.template import choose_template
 from dpo.errors import ModelError
 from dpo.model import remote_code
 from dpo.model.load import _load_whole

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.build_reference import fill_reference
 from dpo.config.compose import compose_run
 from dpo.config.derive import derive
@@ -39,7 +40,7 @@ def main(model: str, *overrides: str) -> None:
     for more in ((), CHANGED, ()):
         config = compose_run([*settings, *more], launcher.world_size()).config
         derive(config)
-        sets = build_data(config, began.text, began.folder, began.world.is_main)
+        sets = build_data(config, began.text, began.folder, began.world, stop)
         groups = build_groups(config, sets, Loss(config.loss))
         fill_reference(config, began.source, groups, began.world, stop)
         began.world.barrier()

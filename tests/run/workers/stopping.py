@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dpo.build_reference
-import dpo.data.prepare
+import dpo.data.store.work
 import dpo.evaluate.held_out
 import dpo.run
 import dpo.trainer
@@ -108,15 +108,15 @@ def each(moment: str, values: Iterable[Any]) -> Iterator[Any]:
 
 
 def watch() -> None:
-    prepare, reference, held_out, run, trainer = (
-        dpo.data.prepare,
+    work, reference, held_out, run, trainer = (
+        dpo.data.store.work,
         dpo.build_reference,
         dpo.evaluate.held_out,
         dpo.run,
         dpo.trainer,
     )
-    tokenize, step, generate = prepare.tokenize_pairs, trainer.train_step, Sampler._generate
-    prepare.tokenize_pairs = lambda *args: each("tokenizing", tokenize(*args))
+    tokenize, step, generate = work.tokenize_pairs, trainer.train_step, Sampler._generate
+    work.tokenize_pairs = lambda *args: each("tokenizing", tokenize(*args))
     reference.fingerprint = noted("fingerprint", reference.fingerprint)
     FrozenReference.logps = noted("reference", FrozenReference.logps)
     run.build_policy = noted("loading", run.build_policy)
@@ -166,7 +166,8 @@ remember()
 for item in [Item.parse(text) for text in items.split()]:
     now = Now(item=item, worker=int(worker))
     deadline = [f"checkpoint.deadline={DEADLINE}"] if item.how == "deadline" else []
-    own = [f"name={item.run}", "output_dir=.", f"reference.cache_dir=cache-{item.run}"]
+    caches = [f"reference.cache_dir=cache-{item.run}", f"data.cache_dir=data-{item.run}"]
+    own = [f"name={item.run}", "output_dir=.", *caches]
     code = cli.main([*overrides, *deadline, *own])
     if code:
         sys.exit(code)

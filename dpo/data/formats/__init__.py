@@ -1,0 +1,1 @@
+"""Rows -> `Pair`: the shapes of preference data, recognised by their columns."""

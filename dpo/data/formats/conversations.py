@@ -1,0 +1,102 @@
+"""Formats whose chosen and rejected answers are messages."""
+
+from dpo.data.formats.format import ANSWER, TURNS, Format
+from dpo.data.formats.judgement import Judgement
+from dpo.data.formats.messages import NO_ANSWER, ROLE_KEYS, ROLES, parse_answer, parse_turns
+from dpo.data.formats.plain import BESIDE
+from dpo.data.formats.prompts import ENDS, parse_prompt, sides, split_answers, with_system
+from dpo.data.formats.scores import judged_pair
+from dpo.data.formats.settings import FormatSettings
+from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, pick, type_name
+from dpo.data.pair import Message
+
+CHOSEN, REJECTED = "chosen|chosen_messages|chosen_conversations", "rejected|rejected_messages|rejected_conversations"
+PREFERRED, OTHER = "preferred_output|preferred_completion", "non_preferred_output|non_preferred_completion"
+REJECTED_ALONE = "rejected_response|rejected_messages"
+
+
+def _from_sharegpt(row: Values, settings: FormatSettings) -> Judgement:
+    name, value = pick(row, BESIDE)
+    return judged_pair(row, with_system(row, parse_turns(value, name)), *sides(row))
+
+
+def _from_messages(row: Values, settings: FormatSettings) -> Judgement:
+    prompt = None if row.get("prompt") is None else parse_prompt({"prompt": row["prompt"]}, "prompt", "user_turn")
+    prompt, chosen, rejected = split_answers(prompt, *sides(row, CHOSEN, REJECTED))
+    return judged_pair(row, with_system(row, prompt), chosen, rejected)
+
+
+def _from_openai(row: Values, settings: FormatSettings) -> Judgement:
+    given = row.get("input")
+    if not isinstance(given, dict):
+        raise RowProblem(WRONG_TYPE, f"input is {type_name(given)}, expected an object with messages")
+    found = [(side, *pick(row, names)) for side, names in (("chosen", PREFERRED), ("rejected", OTHER))]
+    for side, name, value in found:
+        if value is None or value == []:
+            raise RowProblem(NO_ANSWER[side], f"{name} is absent, null or an empty list")
+    chosen, rejected = (parse_answer(value, name) for _, name, value in found)
+    prompt = parse_turns(given.get("messages"), "input.messages")
+    return judged_pair({**row, "tools": given.get("tools")}, prompt, chosen, rejected)
+
+
+def _from_swift(row: Values, settings: FormatSettings) -> Judgement:
+    turns = parse_turns(row.get("messages"), "messages")
+    name, value = pick(row, REJECTED_ALONE)
+    rejected = parse_answer(value, name)
+    if rejected[0]["role"] != "assistant":  # a whole conversation of its own
+        prompt, chosen, rejected = split_answers(None, turns, rejected)
+    else:
+        prompt, chosen = split_last(turns)
+    return judged_pair(row, with_system(row, prompt), chosen, rejected)
+
+
+def split_last(turns: list[Message]) -> tuple[list[Message], list[Message]]:
+    """(prompt, answer) of a conversation: the answer is what follows its last user turn."""
+    end = max((i for i, turn in enumerate(turns, start=1) if turn["role"] == "user"), default=0)
+    return turns[:end], turns[end:]
+
+
+def _prompt_is_beside(row: Values) -> bool:
+    """Whether the conversation beside the answers waits for one: some sets keep a whole one there, with an answer."""
+    value = pick(row, BESIDE)[1]
+    if not isinstance(value, list) or not value or not isinstance(value[-1], dict):
+        return "conversations" in row
+    return ROLES.get(str(pick(value[-1], ROLE_KEYS)[1]).lower()) in ENDS
+
+
+def _are_messages(row: Values) -> bool:
+    value = pick(row, CHOSEN)[1]
+    objects = isinstance(value, dict) or (bool(value) and all(isinstance(turn, dict) for turn in value))
+    return objects and not _prompt_is_beside(row)
+
+
+FORMATS = (
+    Format(
+        name="sharegpt",
+        description="conversations (or messages, context) + chosen/rejected as text or messages",
+        columns={BESIDE: TURNS, "chosen": ANSWER, "rejected": ANSWER},
+        convert=_from_sharegpt,
+        shape=_prompt_is_beside,
+    ),
+    Format(
+        name="messages",
+        description="chosen/rejected as lists of {role, content}, the prompt beside them, in them, or both",
+        columns={CHOSEN: TURNS, REJECTED: TURNS},
+        convert=_from_messages,
+        absent=("conversations", "rejected_response"),
+        shape=_are_messages,
+    ),
+    Format(
+        name="openai",
+        description="input.messages and input.tools + preferred_output and non_preferred_output",
+        columns={"input": ("object",), PREFERRED: ANSWER, OTHER: ANSWER},
+        convert=_from_openai,
+    ),
+    Format(
+        name="swift",
+        description="messages that end with the chosen answer + rejected_response",
+        columns={"messages": TURNS, REJECTED_ALONE: ANSWER},
+        convert=_from_swift,
+        absent=tuple(CHOSEN.split("|")),
+    ),
+)

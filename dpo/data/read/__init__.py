@@ -1,0 +1,1 @@
+"""Rows from files and the hub, each with the place it stands."""

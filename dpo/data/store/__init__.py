@@ -1,0 +1,1 @@
+"""Tokenized pairs on disk: prepared once, read by every worker without loading them all."""

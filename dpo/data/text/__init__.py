@@ -1,0 +1,1 @@
+"""`Pair` -> `TokenizedPair`: chat templates, tokens, which of them are scored, and limits."""

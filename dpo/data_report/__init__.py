@@ -1,0 +1,1 @@
+"""The data report: measures and findings as one HTML page that needs nothing else, and as JSON."""

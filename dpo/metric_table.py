@@ -37,6 +37,18 @@ METRICS = (
     Metric(name="rewards/rejected", formula="of the rejected answer", unit="nats times beta", when=REWARDING),
     Metric(name="rewards/margins", formula="chosen - rejected reward; mean", unit="nats times beta", when=REWARDING),
     Metric(
+        name="rewards/margins_p<share>",
+        formula="a tenth, half and nine tenths of the margins lie below (p10, p50, p90), right to a fifth of the value",
+        unit="nats times beta",
+        when=REWARDING,
+    ),
+    Metric(
+        name="rewards/margins_histogram",
+        formula="margins per bin: {k: count}, bin k from 2^((k - 41) / 4) to 2^((k - 40) / 4), bin -k their negatives",
+        unit="pairs",
+        when=REWARDING,
+    ),
+    Metric(
         name="rewards/accuracies",
         formula="pairs with a positive margin; one within 1e-5 of zero is a tie and counts one half",
         unit="share",
@@ -55,6 +67,14 @@ METRICS = (
         formula="log pi - log ref of the chosen answer; mean. The divergence itself, had the policy written it",
         unit="nats",
         when="losses with a reference",
+    ),
+    Metric(
+        name="kl/samples",
+        formula="log pi - log ref of one answer per prompt that pi drew at temperature 1; mean. An estimate of "
+        "KL(pi || ref)",
+        unit="nats",
+        train=False,
+        when="first and last step, eval.kl_prompts; not with reference=cached, which has no model to score new text",
     ),
     Metric(
         name="samples/<verdict>",

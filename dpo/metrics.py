@@ -1,10 +1,12 @@
 """Metrics as sums and counts on the device; means appear only when a record is written, over all workers at once."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpo import histogram
 from dpo.data.batch import Counts, PairLogps
 from dpo.losses.loss import Loss
 
@@ -18,10 +20,16 @@ LOGPS = ("logps/chosen", "logps/rejected")
 DRIFT = "kl/chosen"
 PER_PAIR = (*REWARDS, BASELINE, *LOGPS, DRIFT)
 COUNTS = ("compared", "pairs", "tokens")
+MARGINS = "rewards/margins"
+SPREAD = tuple(f"{MARGINS}_bin{i}" for i in range(histogram.BINS))
+SHARES = (0.1, 0.5, 0.9)  # quantiles of the margins in a record
+QUANTILES = tuple(f"{MARGINS}_p{100 * share:.0f}" for share in SHARES)
+HISTOGRAM = f"{MARGINS}_histogram"
 
 
 class StepStats:
-    """Running sums: the losses of every term and their units, the metrics of every pair, and what those are divided by.
+    """Running sums: the losses of every term and their units, the metrics of every pair, what those are divided by, and
+    how the margins are spread.
 
     compared: pairs with both responses computed; pairs: pairs of the data; tokens: prompts once, responses each, no
     padding.
@@ -37,6 +45,7 @@ class StepStats:
             *PER_PAIR,
             *(f"units/{term}" for term in terms),
             *COUNTS,
+            *SPREAD,
         )
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device) if sums is None else sums
 
@@ -51,22 +60,33 @@ class StepStats:
         metrics = [columns[name].sum(dtype=torch.float64) if name in columns else zero for name in PER_PAIR]
         self.sums[: n_terms + len(PER_PAIR)] += torch.stack([*losses, *metrics])
         known = [*self.loss.units(counts), len(logps.pairs), counts.pairs, counts.tokens]
-        self.sums[n_terms + len(PER_PAIR) :] += torch.tensor(known, dtype=torch.float64).to(
+        self.sums[n_terms + len(PER_PAIR) : -len(SPREAD)] += torch.tensor(known, dtype=torch.float64).to(
             self.sums.device, non_blocking=True
         )
+        if MARGINS in columns:
+            self.sums[-len(SPREAD) :] += histogram.count(columns[MARGINS])
 
     def counts(self) -> dict[str, float]:
         """The divisors of metrics. Waits for the device."""
-        return dict(zip(COUNTS, self.sums[-len(COUNTS) :].tolist(), strict=True))
+        sums = dict(zip(self.names, self.sums.tolist(), strict=True))
+        return {name: sums[name] for name in COUNTS}
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, Any]:
         """Means per unit of loss and per pair; what a loss does not define is left out. Without any unit the loss is
         NaN: 0.0 would look perfect. Waits for the device."""
         sums = dict(zip(self.names, self.sums.tolist(), strict=True))
-        means = self._losses(sums)
+        means: dict[str, Any] = self._losses(sums)
         if sums["compared"]:
             means |= {name: sums[name] / sums["compared"] for name in self._defined()}
+            means |= self._spread([sums[name] for name in SPREAD])
         return means
+
+    def _spread(self, counts: list[float]) -> dict[str, Any]:
+        """Quantiles and histogram of the margins."""
+        if not self.loss.has_rewards:
+            return {}
+        found = histogram.quantiles(counts, list(SHARES))
+        return {**dict(zip(QUANTILES, found, strict=True)), HISTOGRAM: histogram.by_bin(counts)}
 
     def _losses(self, sums: dict[str, float]) -> dict[str, float]:
         """The weighted sum of the terms and, where there are several, each without its weight."""

@@ -210,6 +210,7 @@ class EvalConfig:
     every: int = number(0, low=0)  # steps; 0: before the first step and after the last
     fraction: float = number(0.05, low=0, high=0.9)  # of the prompts, chosen by hash
     samples: int = number(3, low=0)  # held-out prompts answered before and after training
+    kl_prompts: int = number(0, low=0)  # held-out prompts whose answers are drawn for kl/samples, before and after
     max_new_tokens: int = number(128, low=1)
     checker: str = one_of("none", "none", "demo")  # program that judges sampled answers
     checked_prompts: int = number(128, low=0)  # held-out prompts answered for the checker

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from dpo.histogram import with_edges
 from dpo.redact import redact
 from dpo.track.limits import first_line
 from dpo.track.tracker import histograms, metric_names
@@ -114,14 +115,14 @@ def _told(files: list[Path]) -> Iterator[tuple[int, float]]:
                     yield event.step, event.wall_time
 
 
-def _histogram(name: str, value: dict[str, list[float]]) -> Any:
+def _histogram(name: str, bins: dict[str, int]) -> Any:
     """As one value of an entry. TensorBoard draws the buckets; the sums are taken from their middles."""
     from torch.utils.tensorboard.summary import histogram_raw
 
-    edges, counts = value["edges"], value["counts"]
+    edges, counts = with_edges(bins)
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     total = sum(count * middle for count, middle in zip(counts, middles, strict=True))
     squares = sum(count * middle**2 for count, middle in zip(counts, middles, strict=True))
     # Its first bucket is drawn from the least float: an empty one gives it an end.
-    limits, filled = edges, [0.0, *counts]
-    return histogram_raw(name, edges[0], edges[-1], sum(counts), total, squares, limits, filled).value[0]
+    summary = histogram_raw(name, edges[0], edges[-1], sum(counts), total, squares, edges, [0, *counts])
+    return summary.value[0]

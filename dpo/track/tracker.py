@@ -71,9 +71,9 @@ def metric_names(record: dict[str, Any]) -> dict[str, float]:
     return {_prefix(record) + key: value for key, value in numbers.items()}
 
 
-def histograms(record: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Those of one record, {"edges": [n + 1], "counts": [n]} each, under the same names."""
-    return {_prefix(record) + key: value for key, value in record.items() if isinstance(value, dict)}
+def histograms(record: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Those of one record, as dpo.histogram.by_bin makes them, under the same names."""
+    return {_prefix(record) + key: value for key, value in record.items() if isinstance(value, dict) and value}
 
 
 def _prefix(record: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dpo.histogram import with_edges
 from dpo.redact import redact
 from dpo.track.limits import first_line, within
 from dpo.track.reach import can_connect, has_key
@@ -151,10 +152,13 @@ def _as_media(row: dict[str, Any]) -> dict[str, Any]:
     """Histograms as wandb takes them."""
     import wandb
 
-    return {
-        key: wandb.Histogram(np_histogram=(value["counts"], value["edges"])) if isinstance(value, dict) else value
-        for key, value in row.items()
-    }
+    def shown(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        edges, counts = with_edges(value)
+        return wandb.Histogram(np_histogram=(counts, edges))
+
+    return {key: shown(value) for key, value in row.items()}
 
 
 def _run_settings(mode: str) -> Any:

@@ -62,7 +62,7 @@ LAYERS = [
         "dpo.symptoms",
         "dpo.track",
     ],
-    ["dpo.deadline", "dpo.redact"],
+    ["dpo.deadline", "dpo.histogram", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
     ["dpo.config.losses", "dpo.config.expect"],
     ["dpo.config.fields"],

@@ -18,7 +18,7 @@ from dpo.track.wandb_tracker import WandbTracker
 
 pytestmark = pytest.mark.unit
 
-HISTOGRAM = {"edges": [-1.0, 0.0, 0.5, 2.0], "counts": [1, 0, 3]}
+HISTOGRAM = {"-1": 1, "1": 3}  # around zero; bins of 2^(1/4)
 ROWS = [{"step": s, "split": "train", "loss": s / 8, "rewards/margins_histogram": HISTOGRAM} for s in range(1, 7)]
 ROWS.insert(4, {"step": 4, "split": "eval", "loss": 0.25, "epoch": 1})
 
@@ -63,9 +63,9 @@ def test_a_histogram_keeps_its_buckets_and_settings_hold_no_secret(folder: Path)
     read = EventAccumulator(str(folder), size_guidance={"histograms": 0})
     read.Reload()
     first = read.Histograms("rewards/margins_histogram")[0]
-    assert (first.step, first.histogram_value.num, first.histogram_value.min) == (1, 4, -1.0)
-    value = first.histogram_value
-    assert dict(zip(value.bucket_limit, value.bucket, strict=True)) == {-1.0: 0, 0.0: 1, 0.5: 0, 2.0: 3}
+    value, near, far = first.histogram_value, 2**-10, 2**-9.75
+    assert (first.step, value.num, value.min, value.max) == (1, 4, -far, far)
+    assert dict(zip(value.bucket_limit, value.bucket, strict=True)) == {-far: 0, -near: 1, near: 0, far: 3}
     (file,) = folder.iterdir()
     assert b'"seed": 1' in file.read_bytes() and b"t0p" not in file.read_bytes()
 

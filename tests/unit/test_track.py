@@ -137,6 +137,27 @@ def test_a_killed_run_goes_on_without_gap_or_repetition(tmp_path: Path) -> None:
     assert sorted(found) == sorted(expected)
 
 
+def test_a_histogram_arrives_with_its_edges_and_once(tmp_path: Path) -> None:
+    row = {"step": 1, "split": "train", "rewards/margins_histogram": {"1": 2, "3": 1}}
+    for _ in range(2):
+        tracking = tracker(tmp_path)
+        tracking.start({}, "demo", "spread")
+        tracking.log(row, 1)
+        tracking.finish()
+        time.sleep(1.1)  # the folders are named by the second
+    files = sorted(tmp_path.glob("wandb/offline-run-*-spread/*.wandb"))
+    rows = [
+        values(message.history.item)
+        for file in files
+        for message in messages(file)
+        if message.WhichOneof("record_type") == "history"
+    ]
+    assert len(files) == 2
+    (found,) = [row["rewards/margins_histogram"] for row in rows]
+    assert (found["_type"], found["values"]) == ("histogram", [2, 0, 1])
+    assert found["bins"] == pytest.approx([2**-10, 2**-9.75, 2**-9.5, 2**-9.25])
+
+
 def test_half_a_record_ends_the_file(tmp_path: Path) -> None:
     """As a kill leaves it."""
     tracking = tracker(tmp_path)

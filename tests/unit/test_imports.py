@@ -18,7 +18,9 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report", "dpo.verify"],
+    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report", "dpo.run_sweep"],
+    ["dpo.compare"],
+    ["dpo.report_sweep", "dpo.verify"],
     ["dpo.build_reference", "dpo.start"],
     [
         "dpo.trainer",
@@ -58,6 +60,7 @@ LAYERS = [
         "dpo.progress",
         "dpo.records",
         "dpo.report",
+        "dpo.usage",
         "dpo.run_lock",
         "dpo.symptoms",
         "dpo.track",
@@ -88,7 +91,7 @@ OWNERS = {
     "liger_kernel": ["dpo.model.kernels"],
     "bitsandbytes": ["dpo.optim_8bit"],
     "peft": ["dpo.model.adapter", "dpo.export"],
-    "matplotlib": ["dpo.report"],
+    "matplotlib": ["dpo.report", "dpo.report_sweep"],
     "tqdm": ["dpo.progress"],
 }
 # The values and the mathematics: they know neither launcher nor workers, directly or through others of the package.

@@ -23,7 +23,6 @@ from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.rows import MicroBatches, spread_groups
-from dpo.memory import lasting_objects
 
 COLLATED_STEPS = 100
 
@@ -33,8 +32,7 @@ def main() -> None:
     pairs = random_pairs(arguments.pairs)
     seconds = {}
     start = time.perf_counter()
-    with lasting_objects():
-        groups = group_pairs(pairs, most=arguments.batch)
+    groups = group_pairs(pairs, most=arguments.batch)
     seconds["group"] = time.perf_counter() - start
     start = time.perf_counter()
     plan = DataPlan(groups, seed=0, global_batch_size=arguments.batch)

@@ -69,16 +69,19 @@ class BadSteps:
         )
 
     def _pairs(self, batch: Batch) -> list[dict[str, Any]]:
-        """What every pair of the batch gives; of a pair whose chosen answer alone is learnt, that."""
+        """What every pair of the batch gives; of one answer alone, that."""
         logps = look(self.engine, self.reference, batch)
         if not logps.real:
             return []
         losses = self.loss.per_pair(logps)
-        columns = {} if losses is None else {"loss": losses.tolist()}
+        rows: list[dict[str, Any]] = [{"id": pair} for pair in batch.pair_ids]
+        for row, loss in zip(rows, [] if losses is None else losses.tolist(), strict=False):
+            row["loss"] = loss
         for who, values in (("policy", logps.policy), ("reference", logps.reference)):
-            if values is not None:
-                columns |= {f"{who}_{SIDES[i]}": values[side].tolist() for i, side in enumerate(logps.answers.T)}
-        return [{"id": pair, **{key: c[i] for key, c in columns.items()}} for i, pair in enumerate(batch.pair_ids)]
+            known = [] if values is None else values.tolist()
+            for row, responses in zip(rows, batch.rows if known else [], strict=False):
+                row |= {f"{who}_{side}": known[i] for side, i in zip(SIDES, responses, strict=True) if i is not None}
+        return rows
 
 
 def _finite(row: dict[str, Any]) -> bool:

@@ -109,8 +109,7 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
-    if is_main:
-        _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain))))
+    _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain)) if is_main else []))
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
 

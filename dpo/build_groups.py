@@ -4,8 +4,9 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dpo.config.losses import SftLossConfig
+from dpo.config.losses import KtoLossConfig
 from dpo.config.schema import RunConfig
 from dpo.data.groups import Groups, chosen_alone, group_pairs, joined
 from dpo.data.mismatched import mismatched
@@ -15,6 +16,11 @@ from dpo.errors import DataError
 from dpo.losses.loss import Loss
 
 log = logging.getLogger(__name__)
+
+# Of desirable_weight * good answers / (undesirable_weight * bad ones): Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8.
+BALANCED = (1.0, 4 / 3)
+ANSWERS = ("chosen_ids", "rejected_ids")
+PAIRED = ("rewards/accuracies", "rewards/margins")  # metrics of two answers
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,7 +48,7 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
         DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
             other or reference=, or lack the margin or the other prompt that the loss needs.
     """
-    _require_pairs(sets, config)
+    _require_pairs(sets, loss, config)
     together = config.data.group_by_prompt and loss.compares
     most = config.optim.global_batch_size if together else 1
 
@@ -79,21 +85,52 @@ def _require_margins(sides: list[Groups]) -> None:
         )
 
 
-def _require_pairs(sets: DataSets, config: RunConfig) -> None:
-    """Unpaired rows suit a loss that learns good answers alone; the bad ones among them are left out there."""
-    sides = [side for side in (sets.train, sets.held_out) if side.unpaired]
-    if not sides:
+def _require_pairs(sets: DataSets, loss: Loss, config: RunConfig) -> None:
+    """Unpaired rows suit a loss that judges every answer by itself."""
+    sides = [sets.train, sets.held_out]
+    single = [_single(side) for side in sides]
+    count = sum(map(np.count_nonzero, single))
+    if not count:
         return
-    good = [side.lengths("chosen_ids") > 0 for side in sides]
-    single = [g != (side.lengths("rejected_ids") > 0) for g, side in zip(good, sides, strict=True)]
-    count = int(sum(found.sum() for found in single))
-    if not (isinstance(config.loss, SftLossConfig) and config.loss.answers == "chosen"):
+    if not loss.takes_unpaired:
         first = next(side[int(found.argmax())] for side, found in zip(sides, single, strict=True) if found.any())
         raise DataError(
             f"{first.source} and {count - 1} more rows hold one answer with a label, and loss={config.loss.name} "
-            "compares two: use loss=sft (loss.answers=chosen), which learns the good ones"
+            "compares two: use loss=kto or loss=bco, or loss=sft (loss.answers=chosen), which learns the good ones"
         )
-    learnt = int(sum((g & found).sum() for g, found in zip(good, single, strict=True)))
-    log.info("unpaired rows: %d good answers are learnt, %d bad ones left out", learnt, count - learnt)
-    if not (sets.train.lengths("chosen_ids") > 0).any():
+    best = config.checkpoint.best
+    if best in PAIRED and len(sets.held_out) and single[1].all():
+        raise DataError(f"checkpoint.best={best} compares answers, and no held-out row has two: checkpoint.best=loss")
+    good = sum(np.count_nonzero(side.lengths("chosen_ids")[found]) for side, found in zip(sides, single, strict=True))
+    what = "left out" if loss.answers == "chosen" else "made less likely"
+    log.info("unpaired rows: %d good answers are learnt, %d bad ones %s", good, count - good, what)
+    seen = np.concatenate(sets.passes)
+    n_good, n_bad = (int(np.count_nonzero(sets.train.lengths(name)[seen])) for name in ANSWERS)
+    if loss.answers == "chosen" and not n_good:
         raise DataError("no training row holds a good answer, which loss=sft would learn: all labels are false")
+    _weigh(loss, n_good, n_bad)
+
+
+def _single(side: PairView) -> NDArray[np.bool_]:
+    """[n] which of them are unpaired rows."""
+    if not side.unpaired:
+        return np.zeros(len(side), bool)
+    good, bad = (side.lengths(name) > 0 for name in ANSWERS)
+    return good != bad
+
+
+def _weigh(loss: Loss, n_good: int, n_bad: int) -> None:
+    """A warning where kto's weights do not make up for how many good and bad answers there are."""
+    low, high = BALANCED
+    for knobs in (term.knobs for term in loss.terms if isinstance(term.knobs, KtoLossConfig)):
+        good, bad = knobs.desirable_weight * n_good, knobs.undesirable_weight * n_bad
+        if low * bad <= good <= high * bad or not (good and bad):
+            continue
+        name, least = ("desirable_weight", low * bad / n_good)
+        if good > high * bad:
+            name, least = ("undesirable_weight", good / high / n_bad)
+        advice = (
+            f"loss=kto: desirable_weight * {n_good} good answers is {good / bad:.2g} of undesirable_weight * {n_bad} "
+            f"bad ones; its authors advise {low:g} to {high:.2f}: {name}={least:.3g} to {least * high:.3g}"
+        )
+        log.warning("%s", advice)

@@ -1,6 +1,7 @@
 """Every number that a run writes down: what it is, its unit, and when it is there. The README's table is made of this.
 
-Sums run over the answer's scored tokens; means over the pairs of the step, or of the held-out set, of all workers.
+Sums run over the answer's scored tokens; means over the step, or the held-out set, of all workers: over pairs, and those
+of one side over the good or the bad answers, unpaired rows included.
 """
 
 import re
@@ -25,7 +26,11 @@ def _training(name: str, formula: str, unit: str = "", when: str = "always") -> 
 
 REWARDING = "all losses but sft"
 METRICS = (
-    Metric(name="loss", formula="mean over pairs; of sft over answer tokens; of mix the weighted sum", unit="nats"),
+    Metric(
+        name="loss",
+        formula="mean over pairs; of kto over answers, of sft over answer tokens, of mix the weighted sum",
+        unit="nats",
+    ),
     Metric(name="loss/<term>", formula="of one term, without its weight", unit="nats", when="loss=mix"),
     Metric(
         name="rewards/chosen",
@@ -53,6 +58,11 @@ METRICS = (
         formula="pairs with a positive margin; one within 1e-5 of zero is a tie and counts one half",
         unit="share",
         when=REWARDING,
+    ),
+    Metric(
+        name="rewards/<one of these>/<source>",
+        formula="chosen, rejected, margins or accuracies of the rows of one source",
+        when="several data.sources",
     ),
     Metric(
         name="rewards/baseline",
@@ -106,7 +116,7 @@ ADDRESS = ("step", "split")
 
 def metric(key: str) -> Metric | None:
     """What a key of a record is; None: nothing that this table knows."""
-    return next((m for m in METRICS if re.fullmatch(re.sub(r"<\w+>", ".+", m.name), key)), None)
+    return next((m for m in METRICS if re.fullmatch(re.sub(r"<[\w ]+>", ".+", m.name), key)), None)
 
 
 def metric_table() -> str:

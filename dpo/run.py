@@ -189,6 +189,7 @@ class Run:
         held_out = HeldOut(
             groups=groups.held_out,
             mismatched=groups.held_out_mismatched or [],
+            datasets=sets.datasets,
             micro=micro,
             engine=engine,
             reference=reference,
@@ -209,6 +210,7 @@ class Run:
             loader=loader,
             total_steps=total_steps,
             held_out=held_out,
+            datasets=sets.datasets,
             sampler=self._sampler(sets),
             drift=self._drift(sets, held_out),
             checkpoints=self.checkpoints,

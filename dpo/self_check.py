@@ -46,9 +46,9 @@ class SelfCheck:
         """
         self.engine.scorer.eval()
         difference = self._against_own_forward(sample)
-        loss = self._first_loss(first)
+        loss, paired = self._first_loss(first)
         self.engine.scorer.train()
-        expected = self.loss.first if same_weights else None
+        expected = self.loss.first if same_weights and paired else None
         if same_weights and isinstance(self.reference, CachedReference):
             kept = self._against_kept(first.to(self.world.device))
             value = f"first loss {loss:.6f}; kept reference within {kept:.1e} per token of the policy's start"
@@ -63,8 +63,9 @@ class SelfCheck:
         value = f"first loss {loss:.6f}" + (f" (expected {expected:.6f})" if expected is not None else "")
         return f"self-check: {value}; log-probabilities within {difference:.1e} per token of the model's own forward"
 
-    def _first_loss(self, batch: Batch) -> float:
-        """Over the first micro-batches of all workers. kto's baseline is left out: zero while policy = reference."""
+    def _first_loss(self, batch: Batch) -> tuple[float, bool]:
+        """Over the first micro-batches of all workers, and whether all their rows are pairs: only of these is the value
+        known. kto's baseline is left out: zero while policy = reference."""
         stats = StepStats(self.loss, self.world.device)
         logps = look(self.engine, self.reference, batch.to(self.world.device))
         shares = step_shares([logps], self.loss, self.world, learning=False)
@@ -76,7 +77,8 @@ class SelfCheck:
                 f"self-check: the first loss is {loss}. The model's weights or its outputs are not finite in "
                 f"precision={self.world.precision}: try precision=fp32, and check that the weights were loaded."
             )
-        return loss
+        counts = stats.counts()
+        return loss, counts["compared"] == counts["pairs"]
 
     @torch.no_grad()
     def _against_kept(self, batch: Batch) -> float:

@@ -4,7 +4,7 @@ A loss whose scope is the step needs the log-probabilities of all workers before
 micro-batches that takes a pass over them without a gradient before the other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class Work:
     n_batches: int
     mismatched: Callable[[], Iterable[Batch]]  # prompts with answers to other prompts, for losses that ask for them
     counts: Counts  # over all workers
+    datasets: Sequence[str] = ()  # whose metrics are kept apart, too
 
 
 def train_step(engine: Engine, reference: Reference, work: Work, loss: Loss, world: World) -> StepStats:
@@ -46,7 +47,7 @@ def train_step(engine: Engine, reference: Reference, work: Work, loss: Loss, wor
     if loss.scope == "step" and work.n_batches > 1:
         seen = [look(engine, reference, batch, baseline) for batch, _ in work.batches()]
     shares = step_shares(seen, loss, world, learning=True) if seen else None
-    stats = StepStats(loss, world.device)
+    stats = StepStats(loss, world.device, work.datasets)
     units = loss.units(work.counts)
     for i, (batch, last) in enumerate(work.batches()):
         expected = seen[i].reference if seen else reference.logps(batch)
@@ -109,6 +110,9 @@ def pair_logps(batch: Batch, policy: Tensor, reference: Tensor | None, baseline:
         reference=reference,
         tokens=batch.tokens,
         pairs=batch.pairs,
+        desirable=batch.desirable,
+        undesirable=batch.undesirable,
+        datasets=batch.datasets,
         margins=batch.margins,
         baseline=baseline,
         real=batch.n_pairs > 0,

@@ -85,7 +85,7 @@ class Symptoms:
         if len(rows) < self.guard.window or "rewards/accuracies" not in record:
             return None
         accuracy, loss, first = _mean(rows, "rewards/accuracies"), _mean(rows, "loss"), self._first[0]["loss"]
-        if abs(accuracy - 0.5) > STUCK_ACCURACY or abs(loss - first) > STUCK_LOSS * abs(first):
+        if not (abs(accuracy - 0.5) <= STUCK_ACCURACY and abs(loss - first) <= STUCK_LOSS * abs(first)):
             return None
         return (
             f"rewards/accuracies is {accuracy:.3f} and the loss {loss:.4f} (at first {first:.4f}) in the mean of "
@@ -100,9 +100,9 @@ class Symptoms:
         if limit is None or len(self._last) < 2 * FEW or "rewards/margins" not in record:
             return None
         before, now = _mean(self._first, "logps/chosen"), _mean(last, "logps/chosen")
-        if before - now <= self._fall * limit * abs(before):
+        if not before - now > self._fall * limit * abs(before):
             return None
-        if _mean(last, "rewards/margins") <= _mean(self._first, "rewards/margins"):
+        if not _mean(last, "rewards/margins") > _mean(self._first, "rewards/margins"):
             return None
         return (
             f"logps/chosen fell from {before:.4g} to {now:.4g} nats while the margins grew: chosen answers, too, "
@@ -129,4 +129,6 @@ class Symptoms:
 
 
 def _mean(rows: Iterable[Record], key: str) -> float:
-    return fmean(row[key] for row in rows)
+    """Of the records that have it, NaN without any: of unpaired rows a record may have no pair, or no good answer."""
+    values = [row[key] for row in rows if key in row]
+    return fmean(values) if values else math.nan

@@ -61,6 +61,7 @@ class Trainer:
     loader: Loader
     total_steps: int
     held_out: HeldOut
+    datasets: list[str]  # whose metrics are kept apart, too; empty where there is one
     sampler: Sampler
     drift: SampledDrift
     checkpoints: Checkpoints
@@ -75,7 +76,7 @@ class Trainer:
     warm: bool = field(init=False, default=False)  # after the first step, whose kernels may take minutes to compile
 
     def __post_init__(self) -> None:
-        self.window = Window(world=self.world, loss=self.loss)
+        self.window = Window(world=self.world, loss=self.loss, datasets=self.datasets)
 
     def run(self) -> None:
         """Train to the end.
@@ -122,6 +123,7 @@ class Trainer:
             n_batches=len(prepared.batches),
             mismatched=lambda: (batch for batch, _ in self._on_device(prepared.mismatched, plan.step)),
             counts=plan.counts,
+            datasets=self.datasets,
         )
         stats = train_step(self.engine, self.reference, work, self.loss, self.world)
         self._report("optimizer")
@@ -148,7 +150,7 @@ class Trainer:
         mine = torch.tensor([peak_gib(self.world.device)], dtype=torch.float64, device=self.world.device)
         everyone = self.world.gather(torch.cat([self.window.stats.sums, mine]))
         # Workers that share rows have added up the same sums: the first of each group speaks.
-        total = StepStats(self.loss, sums=everyone[:: self.world.sequence_size, :-1].sum(0))
+        total = StepStats(self.loss, datasets=self.datasets, sums=everyone[:: self.world.sequence_size, :-1].sum(0))
         means, counts = total.record(), total.counts()
         seconds = self.window.seconds + time.perf_counter() - start  # the device has caught up by now
         stepped = self.window.stepped
@@ -176,7 +178,7 @@ class Trainer:
                 **({"reference_syncs": self.done.reference_syncs} if self.moving else {}),
             }
         )
-        self.window = Window(world=self.world, loss=self.loss)
+        self.window = Window(world=self.world, loss=self.loss, datasets=self.datasets)
 
     def evaluate(self) -> None:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""

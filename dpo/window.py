@@ -1,5 +1,6 @@
 """What has been counted since the last record: part of a checkpoint, since a run may stop between two records."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Window:
 
     world: World
     loss: Loss
+    datasets: Sequence[str] = ()  # whose metrics are kept apart, too
     stats: StepStats = field(init=False)
     seconds: float = 0.0
     stepped: Stepped | None = None  # the last one; None: nothing trained since the last record
@@ -31,7 +33,7 @@ class Window:
     _everyone: Tensor = field(init=False)  # [data workers, sums] as of the last `collect`
 
     def __post_init__(self) -> None:
-        self.stats = StepStats(self.loss, self.world.device)
+        self.stats = StepStats(self.loss, self.world.device, self.datasets)
         self._everyone = self.stats.sums[None]
 
     def collect(self) -> None:

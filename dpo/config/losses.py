@@ -153,8 +153,8 @@ class AotUnpairedLossConfig(BetaLossConfig):
 class KtoLossConfig(BetaLossConfig):
     name: str = one_of("kto", "kto")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
-    desirable_weight: float = number(1.0, above=0, usual="1 to 1.5")  # of the chosen answers
-    undesirable_weight: float = number(1.0, above=0, usual="1")  # of the rejected answers
+    desirable_weight: float = number(1.0, above=0, usual="1 to 1.5")  # of chosen and good answers
+    undesirable_weight: float = number(1.0, above=0, usual="1")  # of rejected and bad answers
 
 
 @dataclass(kw_only=True, slots=True)

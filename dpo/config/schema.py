@@ -57,9 +57,8 @@ class SourceConfig:
     # How often each pair is seen per epoch. 0.5: the pairs of half of its prompts, chosen by their hash, so that more
     # weight only adds to them; 2.5: all pairs twice, and half of them once more.
     weight: float | None = number(None, above=0)
-    count: int | None = number(
-        None, low=1
-    )  # this many pairs per epoch, by the hash of their prompts; repeated if fewer
+    # This many pairs per epoch, by the hash of their prompts; repeated where there are fewer.
+    count: int | None = number(None, low=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,8 +92,9 @@ class DataConfig:
     on_bad_row: str = one_of("error", "error", "skip")
     # Pairs of one prompt (ranked answers) stay in one step and share prompt and answers; loss=sft compares no answers.
     group_by_prompt: bool = True
-    # Prompts without roles: a user turn for the chat template, or text that the answer continues, without a template.
-    plain_text: str = one_of("user_turn", "user_turn", "raw")
+    # Prompts without roles: a user turn for the chat template | text that the answer continues, without a template |
+    # the same, where the control tokens it spells out are meant (known chat markers are recognised without this).
+    plain_text: str = one_of("user_turn", "user_turn", "raw", "rendered")
     preference: str = one_of("better", "better", "safer")  # which label of PKU-SafeRLHF: more helpful, or safer
     # Of an answer list with ranks or scores: every pair | the best and the worst | the best and each other one.
     ranked_pairs: str = one_of("all", "all", "best_worst", "best_rest")

@@ -3,8 +3,8 @@
 Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import accumulate, takewhile
 from typing import Any
 
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from dpo.data.pair import Spans
+
+Judged = tuple[int | None, int | None]
+"""(chosen, rejected) of a row of the data, as indices of responses; None for the answer that an unpaired row lacks."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,9 +26,10 @@ class PromptGroup:
 
     prompt_ids: list[int]  # [p]
     responses: list[list[int]]  # each [r_i]
-    pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
+    pairs: list[Judged]  # indices into `responses`; empty where nothing is learnt
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
+    datasets: list[str] = field(default_factory=list)  # the names of the data sets that they come from
     contexts: list[Spans] = field(default_factory=list)  # of every response: its tokens that are not scored
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
     margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
@@ -33,6 +37,7 @@ class PromptGroup:
 
     def __post_init__(self) -> None:
         self.contexts = self.contexts or [()] * len(self.responses)
+        self.datasets = self.datasets or [""] * len(self.pair_ids)
         # What the first and the last in lexicographic order share, all share.
         first, last = min(self.responses, default=[]), max(self.responses, default=[])
         shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
@@ -47,20 +52,16 @@ class PromptGroup:
         return sum(len(r) for r in self.responses)
 
     @property
-    def scored_tokens(self) -> int:
-        return sum(self.scored_lengths)
-
-    @property
-    def chosen_tokens(self) -> int:
-        """Scored ones of the chosen response of every pair, or of all responses where nothing is compared."""
-        lengths = self.scored_lengths
-        return sum(lengths[chosen] for chosen, _ in self.pairs) if self.pairs else sum(lengths)
-
-    @property
-    def scored_lengths(self) -> list[int]:
-        """[R] scored tokens of every response."""
+    def counts(self) -> "Counts":
         contexts = (sum(end - start for start, end in spans) for spans in self.contexts)
-        return [len(ids) - context for ids, context in zip(self.responses, contexts, strict=True)]
+        scored = [len(ids) - context for ids, context in zip(self.responses, contexts, strict=True)]
+        return Counts(
+            pairs=self.n_pairs,
+            answers=sum(response is not None for pair in self.pairs for response in pair),
+            response_tokens=sum(scored),
+            chosen_tokens=sum(scored[chosen] for chosen, _ in self.pairs if chosen is not None),
+            tokens=len(self.prompt_ids) + self.response_tokens,
+        )
 
     def scored(self, response: int) -> Sequence[int]:
         """Which tokens of a response are scored, as indices into it."""
@@ -109,10 +110,16 @@ class Segments:
 class Counts:
     """What losses and metrics are divided by: of a micro-batch, or of a step over all workers."""
 
-    pairs: int
-    response_tokens: int  # scored
-    chosen_tokens: int  # those of chosen responses, once per pair
-    tokens: int  # prompts once, responses each, no padding
+    pairs: int = 0  # rows of the data: pairs, and single answers with a label
+    answers: int = 0  # that are judged: two of every pair
+    response_tokens: int = 0  # scored
+    chosen_tokens: int = 0  # those of chosen responses, once per pair
+    tokens: int = 0  # prompts once, responses each, no padding
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    rows = [astuple(one) for one in counts]
+    return Counts(**{f.name: sum(row[i] for row in rows) for i, f in enumerate(fields(Counts))})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -134,22 +141,18 @@ class Batch:
     response: Tensor  # [S] int64, index of the response in 0..R-1
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
+    desirable: Tensor  # [D] int64, responses of unpaired rows with a good answer
+    undesirable: Tensor  # [U] int64, and with a bad one
+    datasets: list[str]  # [P + D + U] names of the data sets that pairs, desirable and undesirable rows come from
     margins: Tensor | None = None  # [P] float32, where the groups carry them
-    n_response_tokens: int  # scored tokens, in all slices
-    n_chosen_tokens: int  # those of chosen responses, once per pair
     reference: Tensor | None = None  # [R] float32, log-probabilities under the reference where the groups carry them
-    n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
-    n_tokens: int  # tokens of prompts (once each) and responses, no padding
-    pair_ids: list[str] = field(default_factory=list)
+    rows: list[Judged]  # of every pair and unpaired row in the order of the data, with
+    pair_ids: list[str]
+    counts: Counts  # of the whole row, in all slices; zero for a filler that only keeps the workers in step
 
     @property
-    def counts(self) -> Counts:
-        return Counts(
-            pairs=self.n_pairs,
-            response_tokens=self.n_response_tokens,
-            chosen_tokens=self.n_chosen_tokens,
-            tokens=self.n_tokens,
-        )
+    def n_pairs(self) -> int:
+        return self.counts.pairs
 
     def to(self, device: torch.device) -> "Batch":
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -167,26 +170,36 @@ def _map_tensors(values: Any, move: Callable[[Tensor], Tensor]) -> Any:
     return replace(values, **moved, **nested)
 
 
+def _nothing() -> Tensor:
+    return torch.empty(0, dtype=torch.long)
+
+
 @dataclass(kw_only=True, slots=True)
 class PairLogps:
-    """Summed log-probabilities per response (float32, natural log), and which of them form pairs."""
+    """Summed log-probabilities per response (float32, natural log), and how they are judged."""
 
     policy: Tensor  # [R]
     reference: Tensor | None  # [R]; None for losses without a reference
     tokens: Tensor  # [R] float32, scored tokens
     pairs: Tensor  # [P, 2] int64
+    desirable: Tensor = field(default_factory=_nothing)  # [D] int64, as in `Batch`
+    undesirable: Tensor = field(default_factory=_nothing)  # [U]
+    datasets: list[str] = field(default_factory=list)  # [P + D + U]
     margins: Tensor | None = None  # [P], the data's own; None where not every pair has one
     baseline: Tensor | float = 0.0  # [] what kto and bco measure log-ratios or rewards from
     real: bool = True  # False for a filler, whose responses count nowhere
 
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries of `values` [R] for the chosen and for the rejected response of every pair: two [P]."""
-        return values[self.pairs[:, 0]], values[self.pairs[:, 1]]
+        """The entries of `values` [R] for the good and for the bad answers, [P + D] and [P + U]: the chosen and the
+        rejected of every pair, and behind them those of unpaired rows."""
+        good = torch.cat([self.pairs[:, 0], self.desirable])
+        bad = torch.cat([self.pairs[:, 1], self.undesirable])
+        return values[good], values[bad]
 
     @property
-    def answers(self) -> Tensor:
-        """[pairs that the batch stands for, 2 or 1] int64: the responses of each; 1 where nothing is compared."""
-        return self.pairs if len(self.pairs) else torch.arange(len(self.policy), device=self.pairs.device)[:, None]
+    def n_rows(self) -> int:
+        """P + D + U."""
+        return len(self.pairs) + len(self.desirable) + len(self.undesirable)
 
     def to(self, device: torch.device | str) -> "PairLogps":
         return _map_tensors(self, lambda tensor: tensor.to(device))
@@ -200,13 +213,19 @@ def join(parts: list[PairLogps]) -> PairLogps:
     """All of them as one, in their order, without fillers."""
     real = [part for part in parts if part.real]
     starts = [0, *accumulate(len(part.policy) for part in real)]
+
+    def placed(responses: list[Tensor]) -> Tensor:
+        return torch.cat([own + start for own, start in zip(responses, starts, strict=False)])
+
     references = [part.reference for part in real if part.reference is not None]
     margins = [part.margins for part in real if part.margins is not None]
     return PairLogps(
         policy=torch.cat([part.policy for part in real]),
         reference=torch.cat(references) if len(references) == len(real) else None,
         tokens=torch.cat([part.tokens for part in real]),
-        pairs=torch.cat([part.pairs + start for part, start in zip(real, starts, strict=False)]),
+        pairs=placed([part.pairs for part in real]),
+        desirable=placed([part.desirable for part in real]),
+        undesirable=placed([part.undesirable for part in real]),
         margins=torch.cat(margins) if len(margins) == len(real) else None,
         baseline=real[0].baseline,
     )

@@ -1,19 +1,18 @@
 """Prompts with answers to other prompts: what kto estimates the divergence of the policy from its reference on."""
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpo.data.groups import Groups, Numbers
-from dpo.data.keys import BYTES
 from dpo.data.pair import Spans, TokenizedPair
 from dpo.data.store.columns import KEY_TYPE, KEYS
 from dpo.errors import DataError
 
 ANSWERS = ("chosen_ids", "rejected_ids")
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps of splitmix64
 
 
 def mismatched(groups: Groups) -> Groups:
@@ -66,19 +65,15 @@ class _Mismatched:
         return self.take(name, np.arange(len(self)))
 
     def take(self, name: str, numbers: Numbers) -> NDArray[Any]:
-        """Of the prompt; the keys of the responses follow from those of prompt and answers, without reading them."""
+        """Of the prompt. The keys of the responses are made of those of prompt and answer and of the number of tokens
+        that are kept, without reading them: both are random numbers already, so that two keys are equal no sooner."""
         if name != KEYS:
             return self._pairs.take(name, self._prompts[numbers])
-        prompts = self._pairs.take("prompt_key", self._prompts[numbers]).tolist()
+        prompts = self._pairs.take("prompt_key", self._prompts[numbers])
+        seeds = prompts[:, None] + self._kept[numbers].astype(np.uint64) * np.uint64(2 * GOLDEN % 2**64)
+        lanes = np.stack([_mixed(seeds), _mixed(seeds + np.uint64(GOLDEN))], -1)  # [n, 2 answers, 2 halves of a key]
         answers = self._pairs.take(KEYS, self._answers[numbers])
-        # Not their elements, which numpy strips of zero bytes at the end.
-        digests = answers.view(np.uint8).reshape(-1, 2, BYTES)
-        keys = bytearray()
-        for prompt, both, kept in zip(prompts, digests, self._kept[numbers].tolist(), strict=True):
-            for answer, n_kept in zip(both, kept, strict=True):
-                head = prompt.to_bytes(8, "little") + n_kept.to_bytes(4, "little")
-                keys += blake2b(head + answer.tobytes(), digest_size=BYTES).digest()
-        return np.frombuffer(bytes(keys), KEY_TYPE).reshape(-1, 2)
+        return (answers.view("<u8").reshape(-1, 2, 2) ^ lanes).view(KEY_TYPE)[:, :, 0]
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """Of prompts and answers."""
@@ -108,6 +103,13 @@ def _next_other_prompts(groups: Groups, firsts: Numbers) -> Numbers:
         )
     own = np.searchsorted(ends, np.arange(len(keys))) % len(ends)
     return (ends[own] + 1) % len(keys)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's output function (Steele et al. 2014, doi:10.1145/2660193.2660195): neighbours become unlike."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _within(spans: Spans, n_kept: int) -> Spans:

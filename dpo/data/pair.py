@@ -21,7 +21,8 @@ class Pair:
 
     An answer of several messages begins and ends with an assistant turn; the tool and user turns between are context.
     An unpaired row, one answer that is good or bad, has an empty list in the place of the other.
-    A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it. One
+    A pair whose `prompt` is a single message of role "raw" holds plain text: no chat template is applied to it. With
+    "rendered": True the text came out of one before, and what it and the answers spell out are control tokens. One
     whose prompt and answers are single messages {"role": "tokens", "ids": [...]} holds token ids as the row gives them.
     """
 

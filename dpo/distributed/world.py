@@ -144,6 +144,10 @@ class World:
     def release_models(self) -> None:
         """Give back the memory of models that nobody holds any more; accelerate and DeepSpeed hold theirs till then."""
         self.accelerator.free_memory()
+        if self.zero:
+            from dpo.distributed.zero import forget_models
+
+            forget_models()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

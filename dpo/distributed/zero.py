@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from deepspeed.runtime.zero import parameter_offload
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -74,6 +75,12 @@ class ZeroEngine(AppliedSteps):
 
     def finish_loading(self) -> None:
         self._moments.finish_loading()
+
+
+def forget_models() -> None:
+    """DeepSpeed keeps the top module of every engine it ever made (0.19.8, parameter_offload.FWD_MODULE_STACK), and
+    with it that engine's shards. Call where no engine lives."""
+    parameter_offload.FWD_MODULE_STACK.clear()
 
 
 def shard_frozen(scorer: nn.Module, world: World) -> nn.Module:

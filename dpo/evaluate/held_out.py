@@ -25,6 +25,7 @@ class HeldOut:
     estimate over a step, the whole set is one."""
 
     groups: PromptGroups
+    datasets: list[str]  # whose metrics are kept apart, too
     mismatched: PromptGroups  # prompts with the answers to other prompts, for losses that ask for them
     micro: MicroBatches
     engine: Engine
@@ -51,7 +52,7 @@ class HeldOut:
             seen.append(look(self.engine, self.reference, batch, baseline))
         self.engine.scorer.train()
         shares = step_shares(seen, self.loss, self.world, learning=False)
-        stats = StepStats(self.loss, self.world.device)
+        stats = StepStats(self.loss, self.world.device, self.datasets)
         for i, logps in enumerate(seen):
             stats.add(counts[i], logps, self.loss.values(logps, shares[i] if shares else None))
         self.world.data_sum(stats.sums)

@@ -41,18 +41,21 @@ def bco_pair(logps: PairLogps, knobs: BcoPairLossConfig) -> Tensor:
 
 
 def bco(logps: PairLogps, knobs: BcoLossConfig) -> Tensor:
-    """The same with the shift: the mean of all rewards of both sides that training has seen, this step's included."""
+    """The same with the shift: the mean of all rewards of both sides that training has seen, this step's included. Of
+    an unpaired row the one of the two terms that it has."""
     chosen, rejected = implicit_rewards(logps, knobs)
-    return -F.logsigmoid(chosen - logps.baseline) - F.logsigmoid(logps.baseline - rejected)
+    good, bad = -F.logsigmoid(chosen - logps.baseline), -F.logsigmoid(logps.baseline - rejected)
+    n_pairs = len(logps.pairs)
+    return torch.cat([good[:n_pairs] + bad[:n_pairs], good[n_pairs:], bad[n_pairs:]])
 
 
 def kto(logps: PairLogps, knobs: KtoLossConfig) -> Tensor:
-    """Prospect theory's value of both answers of a pair, the chosen as desirable and the rejected as undesirable; mean
-    of the two. z0: mean log-ratio of answers to other prompts over the step, at least zero, without gradient."""
+    """Prospect theory's value of every answer by itself: the chosen ones are desirable, the rejected undesirable. z0:
+    mean log-ratio of answers to other prompts over the step, at least zero, without gradient."""
     x, y = ratios(logps)
     desirable = knobs.desirable_weight * torch.sigmoid(-knobs.beta * (x - logps.baseline))
     undesirable = knobs.undesirable_weight * torch.sigmoid(-knobs.beta * (logps.baseline - y))
-    return (desirable + undesirable) / 2
+    return torch.cat([desirable, undesirable])
 
 
 def sppo_hard(logps: PairLogps, knobs: SppoHardLossConfig) -> Tensor:
@@ -92,19 +95,22 @@ KINDS = (
     LossKind(
         function=bco,
         knobs=BcoLossConfig,
-        equation="-ls(b x - delta) - ls(-(b y - delta)), delta: mean of all rewards so far",
+        equation="-ls(b x - delta) - ls(delta - b y), delta: mean of all rewards so far",
         paper="Jung et al. 2024, arXiv:2404.04656",
         scope="step",
         baseline="running",
+        unpaired=True,
         first=two_ln_2,
     ),
     LossKind(
         function=kto,
         knobs=KtoLossConfig,
-        equation="(desirable_weight s(b (z0 - x)) + undesirable_weight s(b (y - z0))) / 2, z0: mean log-ratio of the "
-        "step's prompts with the answers to other prompts, at least 0",
+        equation="desirable_weight s(b (z0 - x)) of a chosen, undesirable_weight s(b (y - z0)) of a rejected answer, "
+        "z0: mean log-ratio of the step's prompts with the answers to other prompts, at least 0",
         paper="Ethayarajh et al. 2024, arXiv:2402.01306",
+        per="answer",
         baseline="mismatched",
+        unpaired=True,
         first=lambda knobs: (knobs.desirable_weight + knobs.undesirable_weight) / 4,
     ),
     LossKind(

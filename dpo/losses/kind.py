@@ -15,17 +15,17 @@ from dpo.config.losses import LossConfig
 from dpo.data.batch import PairLogps
 
 Sides = tuple[Tensor, Tensor]
-"""Of the chosen and of the rejected answer of every pair: two [P]."""
+"""Of the good and of the bad answers, see `PairLogps.sides`: two [P], or [P + D] and [P + U] with unpaired rows."""
 
 
 def ratios(logps: PairLogps) -> Sides:
-    """x and y of every pair, in nats."""
+    """x and y, in nats."""
     assert logps.reference is not None
     return logps.sides(logps.policy - logps.reference)
 
 
 def mean_ratios(logps: PairLogps) -> Sides:
-    """x / Lc and y / Lr of every pair, in nats per token."""
+    """x / Lc and y / Lr, in nats per token."""
     assert logps.reference is not None
     return logps.sides((logps.policy - logps.reference) / logps.tokens)
 
@@ -55,15 +55,17 @@ class LossKind:
     knobs: type[LossConfig]
     equation: str  # of one unit
     paper: str  # authors, year, arXiv number
-    # What a unit is, and with it what the step divides by: pairs, or answer tokens, of the global batch.
-    per: Literal["pair", "token"] = "pair"
+    # What a unit is, and with it what the step divides by: pairs (an unpaired row counts as one), the answers that are
+    # judged, or their tokens, of the global batch.
+    per: Literal["pair", "answer", "token"] = "pair"
     # step: a value depends on all pairs of the step, wherever they are computed. Then `function` gets all of them.
     scope: Literal["pair", "step"] = "pair"
     # What `PairLogps.baseline` holds: nothing; the mean reward so far; the divergence on mismatched answers.
     baseline: Literal["none", "running", "mismatched"] = "none"
     needs_reference: bool = True
     needs_margin: bool = False
-    first: Callable[[Any], float | None] = unknown  # value of a unit while policy = reference
+    unpaired: bool = False  # whether it learns from rows with one answer and a label, too
+    first: Callable[[Any], float | None] = unknown  # mean over pairs while policy = reference
     rewards: Callable[[PairLogps, Any], Sides] | None = implicit_rewards  # what the loss compares; None: nothing
 
     @property

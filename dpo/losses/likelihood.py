@@ -57,9 +57,7 @@ def orpo(logps: PairLogps, knobs: OrpoLossConfig) -> Tensor:
 def sft(logps: PairLogps, knobs: SftLossConfig) -> Tensor:
     """Supervised fine-tuning, per answer: the negative log-probability summed over its tokens. The step divides by the
     answer tokens of the global batch, which makes it the mean per token. Chosen answers count once per pair."""
-    if knobs.answers == "both" or not len(logps.pairs):  # without pairs only what is learnt was computed
-        return -logps.policy
-    return -logps.sides(logps.policy)[0]
+    return -logps.policy if knobs.answers == "both" else -logps.sides(logps.policy)[0]
 
 
 KINDS = (
@@ -99,6 +97,7 @@ KINDS = (
         equation="-c per token; with answers=both -c and -r",
         paper="maximum likelihood",
         per="token",
+        unpaired=True,
         needs_reference=False,
         rewards=None,
     ),

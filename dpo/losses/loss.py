@@ -26,14 +26,14 @@ class Loss:
         self.needs_margin = any(kind.needs_margin for kind in kinds)
         self.needs_mismatched = any(kind.baseline == "mismatched" for kind in kinds)
         self.scope: Literal["pair", "step"] = "step" if any(kind.scope == "step" for kind in kinds) else "pair"
-        self.compares = any(kind.per == "pair" for kind in kinds)  # answers of one prompt with each other
+        self.compares = any(kind.per != "token" for kind in kinds)  # good answers with bad ones
+        self.takes_unpaired = all(term.takes_unpaired for term in self.terms)
         self._rewarding = next((term for term in self.terms if term.kind.rewards), None)
 
     @property
     def answers(self) -> str:
         """Whose responses have to be computed: "both", or "chosen"."""
-        alone = all(term.kind.per == "token" and term.knobs.answers == "chosen" for term in self.terms)
-        return "chosen" if alone else "both"
+        return "chosen" if all(term.of_chosen for term in self.terms) else "both"
 
     @property
     def beta(self) -> float | None:
@@ -67,7 +67,7 @@ class Loss:
         return any(term.kind.baseline != "none" for term in self.terms)
 
     def rewards(self, logps: PairLogps) -> Sides:
-        """Of the chosen and rejected responses as the loss itself sees them; a mix as its first term that has any."""
+        """Of the good and bad answers as the loss itself sees them; a mix as its first term that has any."""
         assert self._rewarding is not None and self._rewarding.kind.rewards is not None
         return self._rewarding.kind.rewards(logps, self._rewarding.knobs)
 
@@ -115,7 +115,7 @@ class Loss:
                 split: Share = [None] * len(parts)
             else:
                 values, slope = term.value_and_slope(term.with_baseline(whole, learning))
-                own = values.split([len(part.pairs) * part.real for part in parts])
+                own = values.split([part.n_rows * part.real for part in parts])
                 slopes = slope.split([len(part.policy) * part.real for part in parts])
                 split = list(zip(own, slopes, strict=True))
             for share, one in zip(found, split, strict=True):
@@ -123,13 +123,14 @@ class Loss:
         return found
 
     def per_pair(self, logps: PairLogps) -> Tensor | None:
-        """The loss of each pair that the batch stands for; None where a pair alone has none."""
+        """[rows] the loss of each pair, or of each good answer where nothing else is learnt; None where a row alone has
+        none."""
         if self.scope == "step" or self.needs_mismatched:
             return None
-        total = torch.zeros(len(logps.answers), dtype=torch.float64, device=logps.policy.device)
+        total = torch.zeros(logps.n_rows, dtype=torch.float64, device=logps.policy.device)
         for term, values in zip(self.terms, self.values(logps), strict=True):
-            of_answers = term.kind.per == "token" and (term.knobs.answers == "both" or not len(logps.pairs))
-            total += term.weight * (values[logps.answers].sum(1) if of_answers else values)
+            of_responses = term.kind.per == "token" and not term.of_chosen
+            total += term.weight * (values[logps.pairs].sum(1) if of_responses else values)
         return total
 
     def accept(self) -> None:

@@ -24,6 +24,7 @@ def _legend() -> str:
 def _row(kind: LossKind) -> tuple[str, ...]:
     first = kind.first(kind.knobs())
     scope = " (over the step)" if kind.scope == "step" or kind.baseline != "none" else ""
+    scope += " (unpaired rows too)" if kind.unpaired else ""
     knobs = "; ".join(_knob(f) for f in fields(kind.knobs) if f.name not in ("name", "beta_final"))
     return (
         f"`{kind.name}`",

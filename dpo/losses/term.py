@@ -36,11 +36,21 @@ class Term:
             beta = self.first_beta + progress * (self.knobs.beta_final - self.first_beta)
             self.knobs = replace(self.knobs, beta=beta)
 
+    @property
+    def of_chosen(self) -> bool:
+        """Whether it learns nothing but good answers."""
+        return self.kind.per == "token" and self.knobs.answers == "chosen"
+
+    @property
+    def takes_unpaired(self) -> bool:
+        """Rows with one answer and a label; of fine-tuning on both answers none says what a bad one is for."""
+        return self.kind.unpaired and (self.kind.per != "token" or self.of_chosen)
+
     def units(self, counts: Counts) -> int:
         """What the sum over the global batch is divided by."""
-        if self.kind.per == "pair":
-            return counts.pairs
-        return counts.chosen_tokens if self.knobs.answers == "chosen" else counts.response_tokens
+        if self.kind.per != "token":
+            return counts.pairs if self.kind.per == "pair" else counts.answers
+        return counts.chosen_tokens if self.of_chosen else counts.response_tokens
 
     def values(self, logps: PairLogps) -> Tensor:
         """The losses of its units."""

@@ -28,7 +28,8 @@ def measured(name: str, cache: Path) -> Measured:
     tools = Tools(
         tokenizer=tokenizer, template=choose_template(tokenizer, "auto"), limits=TokenLimits(max_length=10**6)
     )
-    sets = prepare(DataConfig(path=str(SHARED / "pref" / name)), 0.05, tools, Place(cache=cache))
+    config = DataConfig(path=str(SHARED / "pref" / name), duplicates="keep")
+    sets = prepare(config, 0.05, tools, Place(cache=cache))
     return measure_sets(sets, lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
 
 
@@ -52,3 +53,16 @@ def test_answers_that_were_reworded_for_tone_are_nearly_the_same(tmp_path: Path)
     assert 40 < found.faults["near_identical"] < 80 and 1 <= found.faults["formatting_only"] < 10
     assert found.bias is not None and abs(found.bias.longer - found.bias.shorter) < 0.05
     assert found.faults["conflict"] == found.faults["chosen_empty"] == 0
+
+
+def test_an_orca_file_teaches_brevity_and_to_leave_out_an_opening(tmp_path: Path) -> None:
+    found = measured("openai_preference.jsonl", tmp_path)
+    assert verdict(found).answer == "yes" and found.bias is not None and found.bias.shorter > 0.8
+    assert [finding.key for finding in findings(found)[:2]] == ["length", "opening"]
+
+
+def test_dialogues_whose_answers_were_cut_off(tmp_path: Path) -> None:
+    found = measured("hh_harmless_test.jsonl.gz", tmp_path)
+    assert 0.04 < found.faults["chosen_unfinished"] / found.pairs < 0.08
+    assert found.faults["chosen_off_topic"] > 50  # short talk is often about nothing that was named, on both sides
+    assert not {finding.key for finding in findings(found)} & {"chosen_off_topic", "rejected_off_topic"}

@@ -33,6 +33,10 @@ def raw(text: str) -> Message:
     return {"role": "raw", "content": text}
 
 
+def rendered(text: str) -> Message:
+    return {**raw(text), "rendered": True}
+
+
 def converter(row: dict[str, Any], **changes: Any) -> Converter:
     return converter_for([row], FormatSettings(**changes), "a.jsonl")
 
@@ -100,6 +104,12 @@ SINGLE = {"messages": [user("q"), answer("c")], "label": True}
 OPENAI = {"input": {"messages": [user("q")]}, "preferred_output": [answer("c")], "non_preferred_output": [answer("r")]}
 ALPACA = {"instruction": "q", "history": [["a", "b"]], "chosen": "c", "rejected": "r"}
 
+VOTED = {"prompt": '["q", "q2"]', "response_a": '["x", "c"]', "response_b": '["x", "r"]'}
+VOTED |= {"winner_model_a": "1", "winner_model_b": "0"}
+SCORED = {"prompt": "q", "answer_0": "c", "answer_1": "r", "score_0": 0.5, "score_1": -0.5}
+SUMMARIES = {"info": {"article": "p"}, "summaries": [{"text": "c"}, {"text": "r"}], "choice": 0}
+GOOD_AND_BAD = {"prompt": "q", "chosen": ["a", "b"], "rejected": ["x"]}
+
 HELPSTEER = [
     {"prompt": "q", "response": "c", "helpfulness": 4, **ATTRIBUTES},
     {"prompt": "q", "response": "r", "helpfulness": 3, **ATTRIBUTES},
@@ -119,11 +129,11 @@ SAMPLES = [
     Sample(format="strings", row={"prompt": "q", **BOTH, "margin": 2}, pairs=[("c", "r", 2.0)]),
     Sample(format="strings", row={"prompt": [Q, answer("a"), user("x")], **BOTH}, prompt=[Q, answer("a"), user("x")]),
     Sample(format="strings", row={"prompt": "q", "chosen_response": "c", "rejected_response": "r"}),
-    Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[raw(CHATML)]),
+    Sample(format="strings", row={"prompt": CHATML, **BOTH}, prompt=[rendered(CHATML)]),
     Sample(
         format="strings",  # whole conversations, the prompt once more
         row={"prompt": CHATML, "chosen": CHATML + "c", "rejected": CHATML + "r"},
-        prompt=[raw(CHATML)],
+        prompt=[rendered(CHATML)],
     ),
     Sample(
         format="texts",
@@ -131,7 +141,7 @@ SAMPLES = [
         prompt=[user("The sky is")],
         pairs=[("blue.", "green.", None)],
     ),
-    Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[raw(CHATML)]),
+    Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[rendered(CHATML)]),
     Sample(format="orca", row={"system": "s", "question": "q", **BOTH}, prompt=[system("s"), Q]),
     Sample(format="orca", row={"system": "", "input": "q", **BOTH, "rating": [9, 7]}),
     Sample(format="orca", row={"question": "q", "response_j": "c", "response_k": "r"}),
@@ -141,6 +151,19 @@ SAMPLES = [
         format="alpaca_ranking",
         row={"instruction": "do", "history": [["q", "a"]], "system": "s", **BOTH},
         prompt=[system("s"), Q, answer("a"), user("do")],
+    ),
+    Sample(format="strings", row={"prompt": "q", **BOTH, "history": [["a", "b"]]}, prompt=[user("a"), answer("b"), Q]),
+    Sample(
+        format="strings",
+        row={"prompt": "q", **BOTH, "history": [user("a"), answer("b")]},
+        prompt=[user("a"), answer("b"), Q],
+    ),
+    Sample(format="orca", row={"input": "q", "accepted": "c", "rejected": "r"}),
+    Sample(
+        format="orca",
+        row={"query": "The sky is", "chosen": "c is", "rejected": "c was"},
+        prompt=[user("The sky is")],
+        pairs=[("c is", "c was", None)],
     ),
     Sample(format="alpaca_outputs", row={"instruction": "q", "input": "", "output": ["c", "r"]}),
     # dialogues in one text
@@ -225,6 +248,26 @@ SAMPLES = [
     ),
     Sample(format="swift", row={"messages": [Q, C], "rejected_response": "r"}),
     Sample(format="swift", row={"messages": [Q, C], "rejected_messages": [Q, R]}),
+    Sample(
+        format="swift_query",
+        row={"query": "q", "response": "c", "rejected_response": "r", "history": [["a", "b"]], "system": "s"},
+        prompt=[system("s"), user("a"), answer("b"), Q],
+    ),
+    Sample(
+        format="swift_query",
+        row={"instruction": "do", "input": "it", "output": "c", "rejected_response": "r"},
+        prompt=[user("do\n\nit")],
+    ),
+    Sample(format="messages", row={"prompt": "q", "chosen": {"answer": "c", "rank": 1}, "rejected": {"answer": "r"}}),
+    Sample(format="messages", row={"question": "q", "chosen": [C], "rejected": [R]}),
+    Sample(format="messages", row={"question": "judge this", **WHOLE}),
+    Sample(
+        format="sharegpt",
+        row={"trajectory": [turn("user", "q"), turn("assistant", "a"), turn("user", "x")], **BOTH},
+        prompt=[Q, answer("a"), user("x")],
+    ),
+    Sample(format="sharegpt", row={"context": [Q], "good_edited_response": "c", "bad_edited_response": "r"}),
+    Sample(format="sharegpt", row={"messages": [Q], "chosen_response": "c", "rejected_response": "r"}),
     # two answers and a label
     Sample(
         format="pku_saferlhf",
@@ -259,6 +302,71 @@ SAMPLES = [
     ),
     Sample(format="response_ab", row={"prompt": "q", "response_a": "r", "response_b": "c", "winner": "model_b"}),
     Sample(format="response_ab", row={"question": "q", "answer_A": "c", "answer_B": "r", "preferred": "A"}),
+    Sample(format="judge", row={"input": "q", "output_1": "r", "output_2": "c", "label": "2"}),
+    Sample(format="response_ab", row={"question": "q", "response_A": "r", "response_B": "c", "label": "B>A"}),
+    Sample(
+        format="response_ab",
+        row={
+            "instruction": "judge this",
+            "orig_instruction": "q",
+            "orig_response_A": "r",
+            "orig_response_B": "c",
+            "orig_preference": "B",
+            "orig_score_A": "2",
+            "orig_score_B": "5",
+        },
+        pairs=[("c", "r", 3.0)],
+    ),
+    Sample(
+        format="scored_pair",
+        row={
+            "question": {"full_text": "q", "id": "x"},
+            "answer_0": "r",
+            "answer_1": "c",
+            "score_0": -0.5,
+            "score_1": 0.5,
+        },
+        pairs=[("c", "r", 1.0)],
+    ),
+    Sample(
+        format="scored_pair",
+        row={"prompt": "q", "response_a": "c", "response_b": "r", "rating_a": "4", "rating_b": "1"},
+        pairs=[("c", "r", 3.0)],
+    ),
+    Sample(
+        format="summaries",
+        row={
+            "info": {"subreddit": "s", "title": "t", "post": "p", "article": None},
+            "summaries": [{"text": " r", "policy": "x"}, {"text": " c", "policy": "y"}],
+            "choice": 1,
+        },
+        prompt=[user("SUBREDDIT: r/s\n\nTITLE: t\n\nPOST: p\n\nTL;DR:")],
+        pairs=[(" c", " r", None)],
+    ),
+    Sample(
+        format="summaries",
+        row=SUMMARIES,
+        prompt=[user("Article:\n\np\n\nTL;DR:")],
+    ),
+    Sample(
+        format="arena",  # MT-bench's set: the vote is on the first answer
+        row={
+            "conversation_a": [Q, C, user("x"), answer("y")],
+            "conversation_b": [Q, R, user("x"), answer("z")],
+            "winner": "model_a",
+            "turn": 1,
+        },
+    ),
+    Sample(
+        format="arena_ratings",
+        row={"conv_A": [Q, R], "conv_B": [Q, C], "conv_A_rating": 1, "conv_B_rating": 4.5},
+        pairs=[("c", "r", 3.5)],
+    ),
+    Sample(
+        format="arena_texts",
+        row=VOTED,
+        prompt=[Q, answer("x"), user("q2")],
+    ),
     Sample(format="arena", row={"conversation_a": [Q, R], "conversation_b": [Q, C], "winner": "model_b", "turn": 1}),
     # lists
     Sample(
@@ -274,6 +382,12 @@ SAMPLES = [
         row={"instruction": "q", "completions": [completion("c", None, "5"), completion("r", None, "4")]},
         pairs=[("c", "r", 1.0)],
     ),
+    Sample(
+        format="good_and_bad",
+        row=GOOD_AND_BAD,
+        pairs=[("a", "x", 1.0), ("b", "x", 1.0)],
+    ),
+    Sample(format="good_and_bad", row={"prompt": [Q], "chosen": [[C]], "rejected": [[R]]}, pairs=[("c", "r", 1.0)]),
     Sample(format="ranked", row={"prompt": "q", "responses": ["r", "c"], "ranks": [2, 1]}, pairs=[("c", "r", 1.0)]),
     Sample(format="ranked", row={"prompt": [Q], "responses": [[R], [C]], "scores": [0.5, 2]}, pairs=[("c", "r", 1.5)]),
     Sample(

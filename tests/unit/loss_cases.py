@@ -13,7 +13,7 @@ CHOSEN, REJECTED = [-12.5, -40.0, -3.25, -60.0], [-14.0, -31.0, -9.5, -58.5]
 REF_CHOSEN, REF_REJECTED = [-13.0, -37.5, -5.0, -60.75], [-12.0, -33.0, -8.0, -55.0]
 LENGTHS_CHOSEN, LENGTHS_REJECTED = [5.0, 20.0, 2.0, 31.0], [7.0, 11.0, 4.0, 30.0]
 MARGINS = [0.5, 2.0, 0.0, 1.25]
-COUNTS = Counts(pairs=7, response_tokens=30, chosen_tokens=12, tokens=99)
+COUNTS = Counts(pairs=7, answers=14, response_tokens=30, chosen_tokens=12, tokens=99)
 MIX = [{"name": "sigmoid", "weight": 0.8, "beta": 0.3}, {"name": "aot"}, {"name": "sft", "weight": 0.5}]
 
 

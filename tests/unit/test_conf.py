@@ -200,7 +200,7 @@ def test_what_a_chat_template_takes_has_names_of_its_own() -> None:
         (["data.objective.contradicts=drop"], "without data.objective.weights"),
         (["data.preference=best"], "data.preference=best: must be one of better, safer"),
         (["data.ranked_pairs=some"], "all, best_worst, best_rest"),
-        (["data.plain_text=chat"], "user_turn, raw"),
+        (["data.plain_text=chat"], "user_turn, raw, rendered"),
         (["data=demo", "data.sources=[{path: x}]"], "data=files takes sources"),
         (["data.path=x", "data.sources=[{path: y}]"], "add the path to the sources"),
         (["data.sources=[{path: x}, {name: y}]"], "data.sources[1].path is not set"),

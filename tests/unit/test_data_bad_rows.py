@@ -1,23 +1,31 @@
 """Rows that give no pair: each told by its reason, and whatever they hold, no crash."""
 
+from itertools import product
 from typing import Any
 
 import pytest
 from format_rows import (
     ALPACA,
     CHATML,
+    GOOD_AND_BAD,
     HH,
     JUDGE,
     MESSAGES,
     OPENAI,
     RANKED,
     SAFER,
+    SAMPLES,
+    SCORED,
     SHAREGPT,
     SINGLE,
     STEER,
     STRINGS,
+    SUMMARIES,
+    VOTED,
+    Sample,
     answer,
     converter,
+    converter_for,
     turn,
     user,
 )
@@ -56,6 +64,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (STRINGS, {"ref_chosen_logps": -1}, "half of the reference log-probabilities", "ref_rejected_logps is missing"),
     (STRINGS, {"ref_chosen_logps": -1, "ref_rejected_logps": 1}, "positive reference log-probability", "-1 and 1"),
     (SHAREGPT, {"images": ["a.png"]}, "content is not text", "the row comes with images"),
+    (STRINGS, {"image": {"path": "a.png"}}, "content is not text", "the row comes with image"),
     (SHAREGPT, {"conversations": []}, "empty prompt", "no turns"),
     (SHAREGPT, {"conversations": None}, "empty prompt", "absent or null"),
     (SHAREGPT, {"conversations": "q"}, "wrong type", "conversations is text, expected a list"),
@@ -113,6 +122,18 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "reference log-probabilities without a pair",
         "belong to one",
     ),
+    (SCORED, {"score_1": None}, "no label", "score_1 is absent or null"),
+    (SCORED, {"score_1": "low"}, "score_1 is not a number", "low"),
+    (SUMMARIES, {"choice": 2}, "no label", "choice is 2, expected 0 or 1"),
+    (SUMMARIES, {"summaries": [{"text": "c"}]}, "wrong type", "expected two"),
+    (SUMMARIES, {"summaries": [{"text": "c"}, {}]}, "no answer", "summaries is absent"),
+    (SUMMARIES, {"info": {"post": "p"}}, "wrong type", "info.subreddit is absent or null"),
+    (VOTED, {"winner_model_b": "1"}, "no label", "winner_model_a and winner_model_b are both '1'"),
+    (VOTED, {"response_a": '["x"]'}, "turns do not match", "prompt has 2 texts, response_a 1"),
+    (VOTED, {"response_a": '["x", null]'}, "wrong type", "response_a[1] is absent or null"),
+    (VOTED, {"response_a": "x"}, "invalid JSON in a field", "response_a is 'x'"),
+    (GOOD_AND_BAD, {"rejected": ["a"], "chosen": ["a"]}, "chosen equals rejected", "both are 'a'"),
+    (STRINGS, {"history": "before"}, "wrong type", "history is no list of"),
     (SINGLE, {"label": "maybe"}, "no label", "'maybe', expected true or false"),
     (SINGLE, {"messages": [user("q")]}, "no answer", "messages ends with a user turn"),
     (SINGLE, {"messages": [user("q"), answer("")]}, "empty answer", "the answer is blank"),
@@ -136,6 +157,11 @@ def test_a_bad_row_is_a_reject_with_its_reason(
         (STEER, {"overall_preference": 0}, "overall_preference is 0"),
         (JUDGE, {"preference": 1.5}, "preference is 1.5: a tie"),
         ({"prompt": "q", "response_a": "a", "response_b": "b", "winner": "a"}, {"winner": "Tie (bothbad)"}, "bothbad"),
+        ({"prompt": "q", "response_a": "a", "response_b": "b", "winner": "a"}, {"winner": "both_bad"}, "both_bad"),
+        ({"prompt": "q", "response_A": "a", "response_B": "b", "label": "A>B"}, {"label": "[[A=B]]"}, "A=B"),
+        (SCORED, {"score_1": 0.5}, "score_0 and score_1 are both 0.5"),
+        (VOTED, {"winner_model_a": "0"}, "neither winner_model_a nor winner_model_b: a tie"),
+        (GOOD_AND_BAD, {"rejected": []}, "2 answers with a score, none better than another"),
         (RANKED, {"scores": [2, 2, 2]}, "3 answers with a score, none better than another"),
         (RANKED, {"scores": [2, None, None]}, "1 answers with a score"),
     ],
@@ -152,6 +178,19 @@ def test_a_value_nested_as_deep_as_the_parser_allows_is_a_reject() -> None:
     for _ in range(5000):
         value = [value]
     assert isinstance(converter(STRINGS).pairs(Row(values={**STRINGS, "margin": value}, source="a:1")), Reject)
+
+
+FOREIGN = (3, "x", True, 2.5, [], [3], ["x"], {}, {"a": 3}, [[]], [{}], [{"role": 3}])
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[sample.format for sample in SAMPLES])
+def test_one_row_with_a_value_of_another_kind_stops_nothing(sample: Sample) -> None:
+    """The format is looked for in all rows of a sample, bad ones among them."""
+    for column, value in product(sample.row, FOREIGN):
+        bad = {**sample.row, column: value}
+        found = converter_for([sample.row, sample.row, bad], FormatSettings(), "a.jsonl")
+        assert isinstance(found.pairs(Row(values=sample.row, source="a.jsonl:1")), list), (column, value)
+        found.pairs(Row(values=bad, source="a.jsonl:3"))
 
 
 TURN_KEYS = ("role", "content", "from", "value", "text", "type", "tool_calls", "loss_weight")

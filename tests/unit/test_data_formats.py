@@ -17,6 +17,7 @@ from format_rows import (
     convert,
     converter,
     raw,
+    rendered,
     system,
     text_of,
     told,
@@ -132,12 +133,21 @@ def test_plain_text_is_a_user_turn_or_goes_on() -> None:
 )
 def test_a_rendered_prompt_is_recognised(prompt: str) -> None:
     found = converter({**STRINGS, "prompt": prompt})
-    assert found.pairs(Row(values={**STRINGS, "prompt": prompt}, source="a:1"))[0].prompt == [raw(prompt)]
+    assert found.pairs(Row(values={**STRINGS, "prompt": prompt}, source="a:1"))[0].prompt == [rendered(prompt)]
     assert "chat markers already" in found.describe()
 
 
 def test_markers_in_the_middle_of_a_prompt_are_text() -> None:
     assert convert({**STRINGS, "prompt": f"what is {CHATML}"})[0].prompt[0]["role"] == "user"
+
+
+def test_a_prompt_is_rendered_where_the_setting_says_so() -> None:
+    assert convert(STRINGS, plain_text="rendered")[0].prompt == [rendered("q")]
+    assert "control tokens are meant" in converter(STRINGS, plain_text="rendered").describe()
+    assert convert({**STRINGS, "prompt": CHATML}, plain_text="raw")[0].prompt == [rendered(CHATML)]
+    mixed = converter_for([STRINGS, STRINGS, {**STRINGS, "prompt": CHATML}], FormatSettings(plain_text="raw"), "a")
+    row = Row(values={**STRINGS, "prompt": CHATML}, source="a:3")
+    assert mixed.pairs(row)[0].prompt == [raw(CHATML)]  # one among others may be quoted or injected
 
 
 def test_few_rendered_prompts_are_no_reason_to_trust_markers() -> None:

@@ -148,8 +148,8 @@ def test_a_last_turn_that_is_too_long_is_dropped_and_counted() -> None:
     assert result.reject.reason == "prompt too long"
 
 
-def raw(text: str) -> Pair:
-    return many([{"role": "raw", "content": text}], [says("yes")])
+def raw(text: str, **marks: bool) -> Pair:
+    return many([{"role": "raw", "content": text, **marks}], [says("yes")])
 
 
 def test_a_raw_prompt_is_cut_at_a_line() -> None:
@@ -158,9 +158,15 @@ def test_a_raw_prompt_is_cut_at_a_line() -> None:
     assert shortened("", many(TALK, [says("yes")]), max_prompt_length=7)[0] == "three?"
 
 
-@pytest.mark.parametrize("text", ["one two three", "one\n<|im_start|>two three", "one two three\n"])
+@pytest.mark.parametrize("text", ["one two three", "one two three\n"])
 def test_a_raw_prompt_without_a_line_to_cut_at_is_left(text: str) -> None:
     assert shortened(CHATML, raw(text), max_prompt_length=4)[1].cut == ()
+
+
+def test_a_prompt_that_was_rendered_before_is_never_cut() -> None:
+    text = "one\n<|im_start|>two\nthree"
+    assert shortened(CHATML, raw(text), max_prompt_length=9)[0] == "three"
+    assert shortened(CHATML, raw(text, rendered=True), max_prompt_length=9)[1].cut == ()
 
 
 def test_ids_of_a_row_are_left() -> None:

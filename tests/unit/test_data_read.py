@@ -77,7 +77,7 @@ def test_limit_counts_rows_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "detail"),
     [
-        (b'{"a": ', "invalid JSON", "column"),
+        (b'{"a": 1, b', "invalid JSON", "character 10 of the line"),
         (b"[1, 2]", "row is not an object", "found [1, 2]"),
         (b"17", "row is not an object", "found 17"),
         (b"null", "row is not an object", "None"),

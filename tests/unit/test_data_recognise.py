@@ -35,7 +35,7 @@ def test_no_match_lists_columns_the_closest_formats_and_the_setting() -> None:
     lines = [line for line in message.splitlines() if line.startswith("  ")]
     assert len(lines) == 3
     assert lines[0].startswith("  strings (")
-    assert lines[0].endswith("lacks rejected (or rejected_response, response_k), is it reject?")
+    assert lines[0].endswith("lacks rejected (or rejected_response, rejected_answer, response_k, ...), is it reject?")
     assert all(name in message for name in FORMATS)
 
 

@@ -87,6 +87,14 @@ def test_one_source_alone_is_seen_once(tmp_path: Path) -> None:
     assert {pair.dataset for pair in result.train} == {"a"}
 
 
+def test_metrics_are_kept_apart_where_there_are_several_sources(tmp_path: Path) -> None:
+    """Of the training or of the held-out data; one source and held-out pairs of another are apart already."""
+    a, b, e = (write(tmp_path / f"{name}.jsonl", rows(6, name)) for name in "abe")
+    several = DataConfig(sources=[SourceConfig(path=a), SourceConfig(path=b)], eval_path=e)
+    assert prepared(several, 0.0, tmp_path / "cache").datasets == ["a", "b", "e"]
+    assert prepared(DataConfig(path=a, eval_path=e), 0.0, tmp_path / "cache").datasets == []
+
+
 def test_prompts_of_all_sources_are_split_together(tmp_path: Path) -> None:
     other = [{**row, "chosen": "indeed"} for row in rows(60, "a")]  # the same prompts with another answer
     paths = [write(tmp_path / "a.jsonl", rows(60, "a")), write(tmp_path / "b.jsonl", other)]

@@ -133,11 +133,22 @@ def test_raw_answers_keep_only_the_end_they_bring() -> None:
 def test_a_prompt_rendered_before_keeps_its_control_tokens_and_its_end(answer: str) -> None:
     tokenizer = tiny_tokenizer(template=CHATML)
     text = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
-    pair = many([{"role": "raw", "content": text}], [says(answer)])
+    pair = many([{"role": "raw", "content": text, "rendered": True}], [says(answer)])
     found = next(tokenize_pairs([pair], tokenizer, choose_template(tokenizer, "auto")))
     assert not isinstance(found, Reject)
     assert found.prompt_ids == tokenizer(text)["input_ids"]
     assert found.chosen_ids == tokenizer("b<|im_end|>")["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["auto", "raw"])
+def test_control_tokens_in_a_raw_prompt_are_text_but_for_a_bos_before_it(name: str) -> None:
+    tokenizer = tiny_tokenizer(template=CHATML)
+    pair = many([{"role": "raw", "content": f"<s>{EVIL}"}], [says(EVIL)])
+    found = next(tokenize_pairs([pair], tokenizer, choose_template(tokenizer, name)))
+    assert not isinstance(found, Reject)
+    special = [i for i in found.prompt_ids + found.chosen_ids if i in tokenizer.all_special_ids]
+    assert special == [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    assert tokenizer.decode(found.prompt_ids) == f"<s>{EVIL}" and tokenizer.decode(found.chosen_ids) == f"{EVIL}</s>"
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "\x1b[31mred", "a\r\nb\x85", "\u200d\ufeffa\u202e", "\x0c a"])

@@ -294,7 +294,7 @@ def test_prepared_once_and_found_again(tmp_path: Path, written_times: list[Path]
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {  # settings, tools, what the log names
     "limit": ({"limit": 4}, {}, "settings.limit"),
-    "format": ({"format": "strings"}, {}, "settings.format"),
+    "format": ({"format": "strings"}, {}, "source.format"),
     "max_length": ({}, {"max_length": 90}, "limits.max_length"),
     "template": ({}, {"template": CHATML.replace("assistant", "Assistant")}, "tokenizer"),
 }

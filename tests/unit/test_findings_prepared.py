@@ -85,7 +85,7 @@ def test_two_sources_and_lost_rows_are_one_account(tmp_path: Path) -> None:
     assert found.rejects == {"empty answer": 1}
     assert found.dropped == {"pair too long": 1, "prompt is held out too": 3}
     assert found.limits.pairs == 46 and found.limits.dropped == 1 and found.limits.beyond[256] == 1
-    assert {source.name: source.pairs for source in found.sources} == {"a.jsonl": 30, "b.jsonl": 12}
+    assert {source.name: source.pairs for source in found.sources} == {"a": 30, "b": 12}
     assert found.faults["rejected_refuses"] == 42
 
 

@@ -74,6 +74,7 @@ def test_kl_samples_is_the_mean_log_ratio_of_what_the_policy_draws() -> None:
         held_out = HeldOut(
             groups=[],
             mismatched=[],
+            datasets=[],
             micro=MicroBatches(layout="packed", max_tokens=12, max_pairs=None, world_size=1),
             engine=SimpleNamespace(scorer=policy, forward=policy),  # type: ignore[arg-type]
             reference=SimpleNamespace(logps=reference),  # type: ignore[arg-type]

@@ -76,5 +76,5 @@ def test_a_mix_with_sft_computes_both_answers_and_sft_alone_one() -> None:
     assert [len(group.responses) for group in built("mix", pairs, []).train] == [2, 2]
     alone = built("sft", pairs, []).train
     assert [len(group.responses) for group in alone] == [1, 1]
-    assert [group.chosen_tokens for group in alone] == [1, 1]
-    assert [group.chosen_tokens for group in built("sigmoid", pairs, []).train] == [1, 1]
+    assert [group.counts.chosen_tokens for group in alone] == [1, 1]
+    assert [group.counts.chosen_tokens for group in built("sigmoid", pairs, []).train] == [1, 1]

@@ -76,7 +76,7 @@ def test_units_are_pairs_or_tokens_of_the_global_batch() -> None:
 
 
 def test_sft_learns_whose_answers_it_is_told() -> None:
-    """Its units are tokens. Without pairs the batch holds nothing but what is learnt."""
+    """Its units are tokens. Alone, the batch holds nothing but good answers."""
     both, chosen = Loss(SftLossConfig(answers="both")), Loss(SftLossConfig())
     (values,), slope = both.value_and_slope(pair_logps(), [1])
     assert values.tolist() == [-value for value in (*CHOSEN, *REJECTED)]
@@ -84,8 +84,8 @@ def test_sft_learns_whose_answers_it_is_told() -> None:
     (values,), slope = chosen.value_and_slope(pair_logps(), [1])
     assert values.tolist() == [-value for value in CHOSEN]
     assert slope.tolist() == [-1.0] * 4 + [0.0] * 4
-    alone = replace(pair_logps(), pairs=torch.zeros(0, 2, dtype=torch.long), margins=None)
-    assert len(chosen.values(alone)[0]) == 8
+    alone = replace(pair_logps(), pairs=torch.zeros(0, 2, dtype=torch.long), desirable=torch.arange(8), margins=None)
+    assert chosen.values(alone)[0].tolist() == [-value for value in (*CHOSEN, *REJECTED)]
     assert (chosen.answers, both.answers, chosen.compares, chosen.first) == ("chosen", "both", False, None)
 
 

@@ -64,7 +64,7 @@ def f_dpo(f: Callable[[float], float]) -> Callable[[int], float]:
     return lambda i: -ls(0.3 * (f(X[i]) - f(Y[i])))
 
 
-# name, knobs, the loss of pair (or rank) i as the paper writes it
+# name, knobs, the loss of pair, rank or answer i as the paper writes it
 WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     ("sigmoid", {"beta": 0.3}, lambda i: -ls(0.3 * (X[i] - Y[i]))),
     (
@@ -102,7 +102,7 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     (
         "kto",
         {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.8},
-        lambda i: (1.5 * (1 - s(0.3 * (X[i] - Z0))) + 0.8 * (1 - s(0.3 * (Z0 - Y[i])))) / 2,
+        lambda i: 1.5 * (1 - s(0.3 * (X[i] - Z0))) if i < 4 else 0.8 * (1 - s(0.3 * (Z0 - Y[i - 4]))),
     ),
     ("sppo_hard", {"beta": 0.3}, lambda i: (X[i] - 1 / 0.6) ** 2 + (Y[i] + 1 / 0.6) ** 2),
     ("apo_zero", {"beta": 0.3}, lambda i: 1 - s(0.3 * X[i]) + s(0.3 * Y[i])),
@@ -145,11 +145,12 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
 Z0 = 0.75
 DELTA = sum(0.3 * value for value in (*X, *Y)) / 8  # no step before this one
 NAMES = [f"{name} {' '.join(knobs)}" for name, knobs, _ in WRITTEN]
-OF_PAIRS = [kind for kind in LOSSES.values() if kind.per == "pair"]
+PREFERENCES = [kind for kind in LOSSES.values() if kind.per != "token"]
+UNITS = {"pair": 4, "answer": 8}
 
 
 def test_every_loss_is_written_down_here() -> None:
-    assert {name for name, _, _ in WRITTEN} == {kind.name for kind in OF_PAIRS}
+    assert {name for name, _, _ in WRITTEN} == {kind.name for kind in PREFERENCES}
 
 
 @pytest.mark.parametrize(("name", "knobs", "written"), WRITTEN, ids=NAMES)
@@ -157,7 +158,7 @@ def test_values_are_those_of_the_formula(name: str, knobs: dict[str, Any], writt
     """In float64 to the last digits. In float32 the functions themselves, before the widening that `Loss` does, against
     the same rounded numbers in float64."""
     values, _ = computed(Loss(knobs_of(name, **knobs)), pair_logps(baseline=Z0))
-    assert values.tolist() == pytest.approx([written(i) for i in range(4)], rel=1e-12, abs=1e-14)
+    assert values.tolist() == pytest.approx([written(i) for i in range(UNITS[LOSSES[name].per])], rel=1e-12, abs=1e-14)
     single = pair_logps(dtype=torch.float32, baseline=DELTA if name == "bco" else Z0)
     kind, own = LOSSES[name], knobs_of(name, **knobs)
     exact = kind.function(single.widened(), own).tolist()
@@ -186,17 +187,17 @@ def test_first_values_in_closed_form(kind: LossKind) -> None:
     for knobs in (kind.knobs(), kind.knobs(beta=0.7)):
         loss = Loss(knobs)
         assert loss.first is not None
-        assert computed(loss, same)[0].tolist() == pytest.approx([loss.first] * 4, rel=1e-12)
+        assert computed(loss, same)[0].tolist() == pytest.approx([loss.first] * UNITS[kind.per], rel=1e-12)
 
 
 def test_losses_without_a_closed_form_depend_on_the_data() -> None:
     same = pair_logps(reference=(CHOSEN, REJECTED))
-    for kind in OF_PAIRS:
+    for kind in PREFERENCES:
         if kind.first(kind.knobs()) is None:
             assert len(set(computed(Loss(kind.knobs()), same)[0].tolist())) > 1, kind.name
 
 
-@pytest.mark.parametrize("kind", OF_PAIRS, ids=lambda k: k.name)
+@pytest.mark.parametrize("kind", PREFERENCES, ids=lambda k: k.name)
 def test_a_better_chosen_answer_has_the_higher_reward(kind: LossKind) -> None:
     """Rewards rank a pair as the loss itself does: the margin grows along the way down."""
     assert kind.rewards is not None

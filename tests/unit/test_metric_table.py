@@ -10,7 +10,7 @@ from dpo.config.losses import MixLossConfig, SigmoidLossConfig
 from dpo.losses.loss import Loss
 from dpo.losses.registry import LOSSES
 from dpo.metric_table import ADDRESS, METRICS, metric, metric_table
-from dpo.metrics import PER_PAIR, StepStats
+from dpo.metrics import MEANS, StepStats
 
 pytestmark = pytest.mark.unit
 
@@ -44,9 +44,9 @@ def trained_keys() -> set[str]:
 def measured_keys() -> set[str]:
     """Of dpo/metrics.py, over all losses."""
     mix = MixLossConfig(terms=[{"name": "sigmoid"}, {"name": "kto"}])
-    found = {"loss", *PER_PAIR}
+    found = {"loss", *MEANS}
     for knobs in (*(kind.knobs() for kind in LOSSES.values()), mix):
-        stats = StepStats(Loss(knobs))
+        stats = StepStats(Loss(knobs), datasets=("a", "b"))
         stats.sums += 1
         found |= set(stats.record())
     return found
@@ -71,7 +71,7 @@ def test_nothing_in_the_table_is_never_written() -> None:
 
 def test_a_key_belongs_to_one_row() -> None:
     for row in METRICS:
-        key = re.sub(r"<\w+>", "word", row.name)
+        key = re.sub(r"<[\w ]+>", "word", row.name)
         assert metric(key) is row, key
     assert metric("rewards") is None and metric("samples/") is None
 

@@ -102,7 +102,13 @@ def test_counts_hold_no_padding() -> None:
         logps = PairLogps(policy=zeros, reference=zeros, tokens=batch.tokens, pairs=batch.pairs)
         stats = StepStats(loss)
         stats.add(batch.counts, logps, loss.values(logps))
-        assert stats.counts() == {"compared": 2, "pairs": 2, "tokens": 3 + 7 + 9 + 41}
+        assert stats.counts() == {
+            "compared": 2,
+            "chosen": 2,
+            "rejected": 2,
+            "pairs": 2,
+            "tokens": 3 + 7 + 9 + 41,
+        }
 
 
 def test_sft_reports_its_own_metrics_only() -> None:

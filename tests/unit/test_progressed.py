@@ -2,6 +2,7 @@
 
 import pytest
 
+from dpo.data.batch import Counts
 from dpo.data.plan import StepPlan
 from dpo.progressed import Progressed
 
@@ -12,10 +13,7 @@ PLAN = StepPlan(
     epoch=0.1,
     groups=[0],
     members=[],
-    n_pairs=16,
-    n_response_tokens=100,
-    n_chosen_tokens=60,
-    n_tokens=150,
+    counts=Counts(pairs=16, tokens=150),
     digest="00000000",
 )
 

@@ -49,7 +49,7 @@ def test_a_step_waits_once(precision: str) -> None:
             batches=lambda: ((collate(groups(seed + i), "packed").to(device), i == 2) for i in range(3)),
             n_batches=3,
             mismatched=list,
-            counts=Counts(pairs=9, response_tokens=171, chosen_tokens=72, tokens=351),
+            counts=Counts(pairs=9, answers=18, response_tokens=171, chosen_tokens=72, tokens=351),
         )
         train_step(engine, FrozenReference(frozen), work, loss, world)
 

@@ -224,7 +224,7 @@ FAULTS = (
         key="duplicate",
         title="Repeated pairs",
         says="an earlier pair is the same, letter by letter",
-        action="remove them: each repetition weighs like another epoch",
+        action="each repetition weighs like another epoch: data.duplicates=drop leaves them out",
         warn=0.01,
         bad=0.1,
         weight=0.5,

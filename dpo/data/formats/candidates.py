@@ -3,14 +3,13 @@
 from typing import Any
 
 from dpo.data.formats.judgement import LIST, Answer, Judgement
-from dpo.data.formats.messages import parse_answer
+from dpo.data.formats.messages import parse_answer, without_role
 from dpo.data.formats.plain import any_prompt
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, pick, rows_of, type_name
 
 PROMPTS = "prompt|instruction|question|query|input|context|contents"
-TEXTS = "response|answer|completion|text|output|content|messages"
 SOME = ("list", "object")  # kinds of a column with several answers: Arrow tables make an object of lists of it
 
 
@@ -39,10 +38,6 @@ def answer_objects(row: Values, name: str) -> list[Values]:
 
 
 def candidate(item: object, score: float | None, name: str) -> Answer:
-    """An answer as text, as turns, or as an object that holds either. A blank one stays, to be left out later. Raises
-    RowProblem."""
-    if isinstance(item, dict) and not {"role", "from"} & item.keys():
-        item = pick(item, TEXTS)[1]
-    if item is None or item == []:
-        return Answer(turns=[], score=score)
-    return Answer(turns=parse_answer(item, name), score=score)
+    """An answer of a list with its score. A blank one stays, to be left out later. Raises RowProblem."""
+    said = without_role(item)
+    return Answer(turns=[] if said is None or said == [] else parse_answer(said, name), score=score)

@@ -1,5 +1,6 @@
 """Formats whose chosen and rejected answers are messages."""
 
+from dpo.data.formats import plain
 from dpo.data.formats.format import ANSWER, TURNS, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, ROLE_KEYS, ROLES, parse_answer, parse_turns
@@ -10,19 +11,25 @@ from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, pick, type_name
 from dpo.data.pair import Message
 
-CHOSEN, REJECTED = "chosen|chosen_messages|chosen_conversations", "rejected|rejected_messages|rejected_conversations"
+CHOSEN = f"{plain.CHOSEN}|chosen_messages|chosen_conversations"
+REJECTED = f"{plain.REJECTED}|rejected_messages|rejected_conversations"
 PREFERRED, OTHER = "preferred_output|preferred_completion", "non_preferred_output|non_preferred_completion"
+PROMPTS = "prompt|question|instruction|query|input"
+ASKED, ANSWERED = "query|instruction|prompt", "response|output"
 REJECTED_ALONE = "rejected_response|rejected_messages"
 
 
 def _from_sharegpt(row: Values, settings: FormatSettings) -> Judgement:
     name, value = pick(row, BESIDE)
-    return judged_pair(row, with_system(row, parse_turns(value, name)), *sides(row))
+    return judged_pair(row, with_system(row, parse_turns(value, name)), *sides(row, CHOSEN, REJECTED))
 
 
 def _from_messages(row: Values, settings: FormatSettings) -> Judgement:
-    prompt = None if row.get("prompt") is None else parse_prompt({"prompt": row["prompt"]}, "prompt", "user_turn")
-    prompt, chosen, rejected = split_answers(prompt, *sides(row, CHOSEN, REJECTED))
+    answers = sides(row, CHOSEN, REJECTED)
+    alone = all(turns[0]["role"] == "assistant" for turns in answers)  # else other columns need not be their prompt
+    name, value = pick(row, PROMPTS if alone else "prompt")
+    prompt = None if value is None else parse_prompt({name: value}, name, "user_turn")
+    prompt, chosen, rejected = split_answers(prompt, *answers)
     return judged_pair(row, with_system(row, prompt), chosen, rejected)
 
 
@@ -50,6 +57,12 @@ def _from_swift(row: Values, settings: FormatSettings) -> Judgement:
     return judged_pair(row, with_system(row, prompt), chosen, rejected)
 
 
+def _from_query(row: Values, settings: FormatSettings) -> Judgement:
+    (name, chosen), (other, rejected) = pick(row, ANSWERED), pick(row, REJECTED_ALONE)
+    prompt = plain.any_prompt(ASKED, row, settings)
+    return judged_pair(row, prompt, parse_answer(chosen, name), parse_answer(rejected, other))
+
+
 def split_last(turns: list[Message]) -> tuple[list[Message], list[Message]]:
     """(prompt, answer) of a conversation: the answer is what follows its last user turn."""
     end = max((i for i, turn in enumerate(turns, start=1) if turn["role"] == "user"), default=0)
@@ -66,15 +79,15 @@ def _prompt_is_beside(row: Values) -> bool:
 
 def _are_messages(row: Values) -> bool:
     value = pick(row, CHOSEN)[1]
-    objects = isinstance(value, dict) or (bool(value) and all(isinstance(turn, dict) for turn in value))
-    return objects and not _prompt_is_beside(row)
+    turns = value if isinstance(value, list) else [value]
+    return bool(turns) and all(isinstance(turn, dict) for turn in turns) and not _prompt_is_beside(row)
 
 
 FORMATS = (
     Format(
         name="sharegpt",
-        description="conversations (or messages, context) + chosen/rejected as text or messages",
-        columns={BESIDE: TURNS, "chosen": ANSWER, "rejected": ANSWER},
+        description="conversations (or messages, context, ...) + chosen/rejected as text or messages",
+        columns={BESIDE: TURNS, CHOSEN: ANSWER, REJECTED: ANSWER},
         convert=_from_sharegpt,
         shape=_prompt_is_beside,
     ),
@@ -83,7 +96,7 @@ FORMATS = (
         description="chosen/rejected as lists of {role, content}, the prompt beside them, in them, or both",
         columns={CHOSEN: TURNS, REJECTED: TURNS},
         convert=_from_messages,
-        absent=("conversations", "rejected_response"),
+        absent=("conversations",),
         shape=_are_messages,
     ),
     Format(
@@ -98,5 +111,13 @@ FORMATS = (
         columns={"messages": TURNS, REJECTED_ALONE: ANSWER},
         convert=_from_swift,
         absent=tuple(CHOSEN.split("|")),
+    ),
+    Format(
+        name="swift_query",
+        description="query (or instruction and input) with history + response (or output) and rejected_response",
+        columns={ASKED: ANSWER, ANSWERED: ANSWER, REJECTED_ALONE: ANSWER},
+        convert=_from_query,
+        absent=("messages", *CHOSEN.split("|")),
+        prompt=ASKED,
     ),
 )

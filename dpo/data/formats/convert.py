@@ -22,7 +22,7 @@ from dpo.data.read.origin import Origin, Row
 from dpo.errors import DataError
 
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
-NOT_TEXT = ("images", "videos", "audios")
+NOT_TEXT = tuple(name + plural for name in ("image", "video", "audio") for plural in ("", "s"))
 SAMPLE = 1000  # rows looked at to recognise the format
 LOOKED_AT = 100_000  # rows until the first of them, where many cannot be read
 

@@ -1,6 +1,5 @@
 """Formats with two answers in no order, and a label that says which of them is better."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,25 +9,45 @@ from dpo.data.formats.judgement import Answer, Judgement
 from dpo.data.formats.messages import parse_answer
 from dpo.data.formats.objective import add_dimensions
 from dpo.data.formats.plain import any_prompt
-from dpo.data.formats.prompts import split_answers, with_system
+from dpo.data.formats.prompts import text_prompt
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.tools import parse_tools
-from dpo.data.formats.values import LeftOut, RowProblem, Values, parse_flag, parse_score, pick, shorten
+from dpo.data.formats.values import (
+    WRONG_TYPE,
+    RowProblem,
+    Values,
+    parse_score,
+    parse_text,
+    pick,
+    rows_of,
+    shorten,
+)
+from dpo.data.formats.verdicts import (
+    Verdict,
+    by_flag,
+    by_index,
+    by_letter,
+    by_number,
+    by_scores,
+    by_strength,
+    index,
+)
 
-SIDE = re.compile(r"(?:.*[ _-])?([ab])", re.IGNORECASE)  # "A", "model_a", "response_b"
 AB_ANSWERS = ("response", "answer", "output", "completion", "orig_response")
 TIES = ("tie", "tie (bothbad)", "both", "bothbad", "same", "equal", "none", "neither")
 AB_LABELS = "winner|preference|preferred|chosen|choice|better|verdict|label|orig_preference"
-AB_PROMPTS = "prompt|question|instruction|orig_instruction"
-AB_FIRST, AB_SECOND = ("|".join(f"{name}_{side}" for name in AB_ANSWERS for side in sides) for sides in ("aA", "bB"))
+AB_PROMPTS = "orig_instruction|prompt|question|instruction"  # beside the first, "instruction" is a judge's own prompt
 
 
-@dataclass(kw_only=True, slots=True)
-class Verdict:
-    """Which of two answers is better."""
+def _names(*endings: str, words: tuple[str, ...] = AB_ANSWERS) -> str:
+    """ "response_a|response_A|answer_a|..." for the endings "_a" and "_A"."""
+    return "|".join(word + ending for word in words for ending in endings)
 
-    second: bool  # the second, not the first
-    strength: float | None = None  # how much, in the data's own unit
+
+AB_FIRST, AB_SECOND = _names("_a", "_A"), _names("_b", "_B")
+RATINGS = ("score", "rating", "reward", "orig_score")
+SCORES = (_names("_0", "_a", "_A", words=RATINGS), _names("_1", "_b", "_B", words=RATINGS))
+JUDGED = "preference|label"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,7 +69,7 @@ def _convert(parts: TwoAnswers, row: Values, settings: FormatSettings) -> Judgem
     answers = [Answer(turns=parse_answer(first, first_name)), Answer(turns=parse_answer(second, second_name))]
     if parts.scores:
         for answer, name in zip(answers, parts.scores, strict=True):
-            answer.score = parse_score(row.get(name), name)
+            answer.score = parse_score(pick(row, name)[1], name)
     if parts.dimensions:
         for answer, found in zip(answers, parts.dimensions(row), strict=True):
             answer.dimensions = found
@@ -64,73 +83,39 @@ def _convert(parts: TwoAnswers, row: Values, settings: FormatSettings) -> Judgem
     return judgement
 
 
-def _index(name: str, row: Values) -> bool:
-    """The column that holds 0 for the first answer and 1 for the second. Raises RowProblem."""
-    flag = parse_flag(row.get(name))
-    if flag is None:
-        raise RowProblem("no label", f"{name} is {shorten(row.get(name))}, expected 0 or 1")
-    return flag
-
-
 def _saferlhf_verdict(row: Values, settings: FormatSettings) -> Verdict:
-    return Verdict(second=_index(f"{settings.preference}_response_id", row))
+    return by_index(f"{settings.preference}_response_id", row, settings)
 
 
 def _saferlhf_dimensions(row: Values) -> tuple[dict[str, float], dict[str, float]]:
     known = [name for name in ("better", "safer") if row.get(f"{name}_response_id") is not None]
-    second = {name: float(_index(f"{name}_response_id", row)) for name in known}
+    second = {name: float(index(f"{name}_response_id", row)) for name in known}
     return {name: 1 - value for name, value in second.items()}, second
 
 
-def _shp_verdict(row: Values, settings: FormatSettings) -> Verdict:
-    return Verdict(second=not _index("labels", row))  # 1: A is preferred to B
+def _from_summaries(row: Values, settings: FormatSettings) -> Judgement:
+    """The prompt as the authors write it (Stiennon et al. 2020, arXiv:2009.01325): a post, or a news article."""
+    info, summaries = row.get("info"), rows_of(row.get("summaries"))
+    if not isinstance(info, dict) or not isinstance(summaries, list) or len(summaries) != 2:
+        raise RowProblem(WRONG_TYPE, f"summaries is {shorten(summaries)}, expected two, and info an object")
+    verdict = by_index("choice", row, settings)
+    if info.get("article"):
+        text = f"Article:\n\n{parse_text(info['article'], 'info.article')}\n\nTL;DR:"
+    else:
+        subreddit, title, post = (parse_text(info.get(key), f"info.{key}") for key in ("subreddit", "title", "post"))
+        text = f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+    first, second = (Answer(turns=parse_answer(summary, "summaries")) for summary in summaries)
+    prompt = text_prompt(row, text, settings.plain_text, "info")
+    return Judgement(prompt=prompt, answers=[second, first] if verdict.second else [first, second])
 
 
-def _strength_verdict(name: str, row: Values, settings: FormatSettings) -> Verdict:
-    """Below 0: the first answer is better by that much; above: the second. Raises LeftOut, RowProblem."""
-    value = parse_score(row.get(name), name)
-    if value is None:
-        raise RowProblem("no label", f"{name} is absent or null")
-    if value == 0:
-        raise LeftOut("no preference", f"{name} is 0: both answers are about the same")
-    return Verdict(second=value > 0, strength=abs(value))
-
-
-def _judge_verdict(row: Values, settings: FormatSettings) -> Verdict:
-    """1 to 2, from the first to the second; in the middle neither. Raises LeftOut, RowProblem."""
-    value = parse_score(row.get("preference"), "preference")
-    if value in (0, 1.5):  # how judges of AlpacaEval write a tie
-        raise LeftOut("no preference", f"preference is {value:g}: a tie")
-    if value is None or not 1 <= value <= 2:
-        raise RowProblem("no label", f"preference is {shorten(row.get('preference'))}, expected 1 or 2")
-    return Verdict(second=value > 1.5)
-
-
-def _letter_verdict(names: str, row: Values, settings: FormatSettings) -> Verdict:
-    """ "A", "model_b", "tie", ... Raises LeftOut, RowProblem."""
-    name, value = pick(row, names)
-    text = value.strip().lower() if isinstance(value, str) else ""
-    if text in TIES:
-        raise LeftOut("no preference", f"{name} is {shorten(value)}")
-    side = SIDE.fullmatch(text)
-    if side is None:
-        raise RowProblem("no label", f"{name} is {shorten(value)}, expected a or b, as in model_a")
-    return Verdict(second=side[1] == "b")
-
-
-def _from_arena(row: Values, settings: FormatSettings) -> Judgement:
-    verdict = _letter_verdict("winner", row, settings)
-    sides = [parse_answer(row.get(name), name) for name in ("conversation_a", "conversation_b")]
-    prompt, *answers = split_answers(None, *(reversed(sides) if verdict.second else sides))
-    return Judgement(prompt=with_system(row, prompt), answers=[Answer(turns=turns) for turns in answers])
-
-
-def _format(name: str, description: str, parts: TwoAnswers) -> Format:
+def _format(name: str, description: str, parts: TwoAnswers, absent: str = "") -> Format:
     return Format(
         name=name,
         description=description,
         columns={parts.prompt: ANSWER, parts.first: ANSWER, parts.second: ANSWER, **parts.label},
         convert=partial(_convert, parts),
+        absent=tuple(absent.split("|")) if absent else (),
         prompt=parts.prompt,
         uses=("preference",) if name == "pku_saferlhf" else (),
     )
@@ -157,7 +142,7 @@ FORMATS = (
             first="human_ref_A",
             second="human_ref_B",
             label={"labels": FLAG},
-            verdict=_shp_verdict,
+            verdict=partial(by_flag, "labels"),
             scores=("score_A", "score_B"),
         ),
     ),
@@ -169,7 +154,7 @@ FORMATS = (
             first="response_1",
             second="response_2",
             label={"preference_strength": NUMBER},
-            verdict=partial(_strength_verdict, "preference_strength"),
+            verdict=partial(by_strength, "preference_strength"),
         ),
     ),
     _format(
@@ -180,18 +165,18 @@ FORMATS = (
             first="response1",
             second="response2",
             label={"overall_preference": NUMBER},
-            verdict=partial(_strength_verdict, "overall_preference"),
+            verdict=partial(by_strength, "overall_preference"),
         ),
     ),
     _format(
         "judge",
-        "instruction and input, output_1 and output_2 + preference (1 or 2)",
+        "instruction and input, output_1 and output_2 + preference (or label): 1 or 2",
         TwoAnswers(
-            prompt="instruction",
+            prompt="instruction|input",
             first="output_1",
             second="output_2",
-            label={"preference": NUMBER},
-            verdict=_judge_verdict,
+            label={JUDGED: NUMBER},
+            verdict=partial(by_number, JUDGED),
         ),
     ),
     _format(
@@ -202,13 +187,28 @@ FORMATS = (
             first=AB_FIRST,
             second=AB_SECOND,
             label={AB_LABELS: TEXT},
-            verdict=partial(_letter_verdict, AB_LABELS),
+            verdict=partial(by_letter, AB_LABELS),
+            scores=SCORES,
         ),
     ),
+    _format(
+        "scored_pair",
+        "prompt, answer_0 and answer_1 + score_0 and score_1, higher is better",
+        TwoAnswers(
+            prompt=AB_PROMPTS,
+            first=f"{_names('_0')}|{AB_FIRST}",
+            second=f"{_names('_1')}|{AB_SECOND}",
+            label=dict.fromkeys(SCORES, NUMBER),
+            verdict=partial(by_scores, SCORES),
+            scores=SCORES,
+        ),
+        absent=f"better_response_id|safer_response_id|{AB_LABELS}",
+    ),
     Format(
-        name="arena",
-        description="conversation_a and conversation_b + winner (model_a, model_b, tie)",
-        columns={"conversation_a": TURNS, "conversation_b": TURNS, "winner": TEXT},
-        convert=_from_arena,
+        name="summaries",
+        description="info with a post or an article + two summaries and choice (0 or 1)",
+        columns={"info": ("object",), "summaries": TURNS, "choice": FLAG},
+        convert=_from_summaries,
+        prompt="info",
     ),
 )

@@ -20,6 +20,7 @@ ROLE_KEYS, TEXT_KEYS, THOUGHT_KEYS = (
     "content|value|text|parts",
     "reasoning_content|reasoning|thinking",
 )
+ANSWER_KEYS = "response|answer|completion|text|output|content|messages"  # of an object that names no role
 WEIGHT_KEYS = "loss_weight|weight"
 NO_ANSWER = {"chosen": "no chosen answer", "rejected": "no rejected answer"}
 
@@ -51,7 +52,8 @@ def parse_turns(value: object, name: str) -> list[Message]:
 
 
 def parse_answer(value: object, name: str) -> list[Message]:
-    """An answer: text, one turn, or a list of turns. Raises RowProblem."""
+    """An answer: text, one turn, a list of turns, or an object that holds one of these. Raises RowProblem."""
+    value = without_role(value)
     if value is None or value == []:
         raise RowProblem(no_answer(name), f"{name} is absent, null or an empty list")
     value = rows_of(value)
@@ -60,6 +62,13 @@ def parse_answer(value: object, name: str) -> list[Message]:
     if isinstance(value, dict):
         return [parse_turn(value, name)]
     return answer_turn(parse_text(value, name, no_answer(name)))
+
+
+def without_role(value: object) -> object:
+    """What an object that is no turn holds as its answer; else `value` as it is."""
+    if isinstance(value, dict) and not set(ROLE_KEYS.split("|")) & value.keys():
+        return pick(value, ANSWER_KEYS)[1]
+    return value
 
 
 def answer_turn(text: str) -> list[Message]:

@@ -3,7 +3,14 @@
 from dpo.data.formats.format import ANSWER, TEXT, Format
 from dpo.data.formats.judgement import Judgement
 from dpo.data.formats.messages import NO_ANSWER, answer_turn
-from dpo.data.formats.prompts import RAW, RENDERED, history_turns, parse_prompt, split_answers, text_prompt, with_system
+from dpo.data.formats.prompts import (
+    RAW,
+    RECOGNISED,
+    RENDERED,
+    parse_prompt,
+    split_answers,
+    text_prompt,
+)
 from dpo.data.formats.rendered import answer_start
 from dpo.data.formats.scores import judged_pair
 from dpo.data.formats.settings import FormatSettings
@@ -11,8 +18,10 @@ from dpo.data.formats.transcripts import is_transcript, transcript_turns
 from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, pick, shorten
 from dpo.data.pair import Message
 
-CHOSEN, REJECTED = "chosen|chosen_response|response_j", "rejected|rejected_response|response_k"
-BESIDE = "conversations|messages|conversation|context"  # columns with a conversation that waits for an answer
+CHOSEN = "chosen|chosen_response|chosen_answer|response_j|accepted|good_edited_response"
+REJECTED = "rejected|rejected_response|rejected_answer|response_k|bad_edited_response"
+BESIDE = "conversations|messages|conversation|context|trajectory|dialogue"  # conversations that wait for an answer
+QUESTION = "question|input|query|problem|post"
 SIDES: dict[str, tuple[str, ...]] = {CHOSEN: TEXT, REJECTED: TEXT}
 
 
@@ -30,14 +39,14 @@ def _pair(row: Values, prompt: list[Message]) -> Judgement:
 
 def _from_strings(row: Values, settings: FormatSettings) -> Judgement:
     prompt, (chosen, rejected) = parse_prompt(row, "prompt", settings.plain_text), _texts(row)
-    text = prompt[0]["content"] if prompt and settings.plain_text == RENDERED else None
+    text = prompt[0]["content"] if prompt and settings.plain_text in (RENDERED, RECOGNISED) else None
     if text and chosen.startswith(text) and rejected.startswith(text):  # whole conversations, the prompt once more
         chosen, rejected = chosen[len(text) :], rejected[len(text) :]
     return judged_pair(row, prompt, answer_turn(chosen), answer_turn(rejected))
 
 
 def _from_question(row: Values, settings: FormatSettings) -> Judgement:
-    name, _ = pick(row, "question|input")
+    name, _ = pick(row, QUESTION)
     return _pair(row, text_prompt(row, _as_text(row, name), settings.plain_text, name))
 
 
@@ -51,10 +60,7 @@ def instruction_prompt(row: Values, settings: FormatSettings) -> list[Message]:
     extra = row.get("input")
     if extra is not None and extra != "":
         text = f"{text}\n\n{parse_text(extra, 'input', 'empty prompt')}"
-    history = history_turns(row.get("history"))
-    if not history:
-        return text_prompt(row, text, settings.plain_text, "instruction")
-    return with_system(row, [*history, {"role": "user", "content": text}])
+    return text_prompt(row, text, settings.plain_text, "instruction")
 
 
 def any_prompt(names: str, row: Values, settings: FormatSettings) -> list[Message]:
@@ -87,11 +93,12 @@ def _from_texts(row: Values, settings: FormatSettings) -> Judgement:
     """Two texts with a common beginning: up to the answer's header where they were rendered with a chat template, else
     up to the last blank before they part."""
     chosen, rejected = _texts(row)
-    start = _common_header(chosen, rejected) if settings.plain_text == RENDERED else _common_words(chosen, rejected)
+    rendered = settings.plain_text in (RENDERED, RECOGNISED)
+    start = _common_header(chosen, rejected) if rendered else _common_words(chosen, rejected)
     if not chosen[:start].strip():
         raise RowProblem("no common prompt", "there is no prompt, and chosen and rejected begin differently")
     prompt, answers = chosen[:start], (chosen[start:], rejected[start:])
-    if settings.plain_text not in (RAW, RENDERED):
+    if not rendered and settings.plain_text != RAW:
         prompt, answers = prompt.strip(), (answers[0].lstrip(), answers[1].lstrip())
     turns = text_prompt(row, prompt, settings.plain_text)
     return judged_pair(row, turns, answer_turn(answers[0]), answer_turn(answers[1]))
@@ -137,10 +144,10 @@ FORMATS = (
     Format(
         name="orca",
         description="question (or input) and system + chosen/rejected as text",
-        columns={"question|input": TEXT, **SIDES},
+        columns={QUESTION: TEXT, **SIDES},
         convert=_from_question,
         absent=("prompt", "instruction", "conversations"),
-        prompt="question|input",
+        prompt=QUESTION,
     ),
     Format(
         name="alpaca_ranking",
@@ -163,7 +170,7 @@ FORMATS = (
         description="chosen and rejected as text that begins with the prompt",
         columns=SIDES,
         convert=_from_texts,
-        absent=("prompt", "question", "input", "instruction", "history", *BESIDE.split("|")),
+        absent=("prompt", "instruction", "history", *QUESTION.split("|"), *BESIDE.split("|")),
         shape=_is_no_hh,
         prompt=CHOSEN,
     ),

@@ -7,28 +7,36 @@ from dpo.data.formats.values import WRONG_TYPE, RowProblem, Values, parse_text, 
 from dpo.data.pair import Message
 
 RAW, RENDERED = "raw", "rendered"
+RECOGNISED = "recognised"  # as rendered, told by the markers that every such prompt must open with
 ENDS = ("user", "tool", "raw", "tokens")  # roles that an answer follows
 
 
 def parse_prompt(row: Values, names: str, style: str) -> list[Message]:
     """The prompt in the first of the columns `names` that has a value, with the row's system text. Raises RowProblem.
 
-    `style`: what text without roles is: "user_turn", "raw" (text that the answer continues) or "rendered" (the same,
-    and chat markers must open it).
+    `style`: what text without roles is: "user_turn", "raw" (text that the answer continues), "rendered" (the same, with
+    control tokens in it) or "recognised" (rendered, and chat markers must open it).
     """
     name, value = pick(row, names)
+    if isinstance(value, dict) and "full_text" in value:  # as WebGPT's set keeps a question
+        return text_prompt(row, parse_text(value["full_text"], f"{name}.full_text", "empty prompt"), style, name)
     if isinstance(value, (list, dict)):
         return with_system(row, parse_turns(value, name))
     return text_prompt(row, parse_text(value, name, "empty prompt"), style, name)
 
 
 def text_prompt(row: Values, text: str, style: str, name: str = "prompt") -> list[Message]:
-    """A prompt that is plain text, with the row's system text. Raises RowProblem."""
-    if style == RENDERED and not is_rendered(text):
+    """A prompt that is plain text, with the row's system text and its earlier turns. Raises RowProblem."""
+    history = [] if name == "history" else history_turns(row.get("history"))
+    if history:
+        style = "user_turn"  # turns need a template
+    if style == RECOGNISED and not is_rendered(text):
         raise RowProblem("prompt without chat markers", f"{name} has none at its start, as most rows of the data do")
-    if style in (RAW, RENDERED):
+    if style == RAW:
         return [{"role": "raw", "content": _with_system_text(row, text, style)}]
-    return with_system(row, prompt_turns(text) or [{"role": "user", "content": text}])
+    if style in (RENDERED, RECOGNISED):
+        return [{"role": "raw", "content": _with_system_text(row, text, style), "rendered": True}]
+    return with_system(row, [*history, *(prompt_turns(text) or [{"role": "user", "content": text}])])
 
 
 def with_system(row: Values, prompt: list[Message]) -> list[Message]:
@@ -43,7 +51,7 @@ def _with_system_text(row: Values, text: str, style: str) -> str:
     system = _system_text(row)
     if system in text:
         return text
-    if style == RENDERED:
+    if style != RAW:
         raise RowProblem("system text beside a rendered prompt", f"the prompt does not hold {shorten(system)}")
     return f"{system}\n\n{text}"
 
@@ -55,9 +63,11 @@ def _system_text(row: Values) -> str:
 
 
 def history_turns(value: object) -> list[Message]:
-    """The earlier turns of an alpaca row: [[question, answer], ...]. Raises RowProblem."""
-    if value is None:
+    """The earlier turns beside a plain prompt: [[question, answer], ...], or turns with roles. Raises RowProblem."""
+    if value is None or value == "":
         return []
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        return parse_turns(value, "history")
     if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
         raise RowProblem(WRONG_TYPE, "history is no list of [question, answer]")
     turns: list[Message] = []

@@ -38,6 +38,19 @@ def _from_ranked(row: Values, settings: FormatSettings) -> Judgement:
     return judged_list(row, answers, settings)
 
 
+def _from_good_and_bad(row: Values, settings: FormatSettings) -> Judgement:
+    """Every chosen answer is better than every rejected one, and nothing is said within either list."""
+    lists = ((answer_items(row, name), score, name) for name, score in (("chosen", 1.0), ("rejected", 0.0)))
+    answers = [candidate(item, score, name) for items, score, name in lists for item in items]
+    return judged_list(row, answers, settings)
+
+
+def _are_texts(row: Values) -> bool:
+    """Whether both lists hold answers, not the turns of one."""
+    lists = [row["chosen"], row["rejected"]]
+    return all(isinstance(items, list) and all(isinstance(item, (str, list)) for item in items) for items in lists)
+
+
 def _order(values: Values, ranks: str, scores: str) -> tuple[str, Any, int] | None:
     """(column, value, sign that makes higher better) of a rank or a score."""
     for names, sign in ((ranks, -1), (scores, 1)):
@@ -109,6 +122,15 @@ FORMATS = (
         convert=_from_ranked,
         absent=("chosen", "rejected"),
         shape=_holds_order,
+        prompt=PROMPTS,
+        uses=("ranked_pairs",),
+    ),
+    Format(
+        name="good_and_bad",
+        description="prompt + chosen and rejected as lists of several answers each, scored 1 and 0",
+        columns={PROMPTS: ANSWER, "chosen": ("list",), "rejected": ("list",)},
+        convert=_from_good_and_bad,
+        shape=_are_texts,
         prompt=PROMPTS,
         uses=("ranked_pairs",),
     ),

@@ -8,7 +8,7 @@ from dpo.config.schema import ObjectiveConfig
 from dpo.data.formats.adjacent import joined
 from dpo.data.formats.format import Format
 from dpo.data.formats.judgement import Judgement
-from dpo.data.formats.prompts import RENDERED
+from dpo.data.formats.prompts import RECOGNISED, RENDERED
 from dpo.data.formats.rendered import is_rendered
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.values import RowProblem, Values, pick
@@ -20,16 +20,17 @@ OF_SOME_FORMATS = ("plain_text", "preference", "ranked_pairs")
 STYLES = {
     "user_turn": "plain prompts are one user turn each (data.plain_text)",
     "raw": "plain prompts are text that the answer continues, without a chat template (data.plain_text)",
-    RENDERED: "prompts are rendered with chat markers already: no template is applied to them again",
+    RENDERED: "prompts are rendered already, and their control tokens are meant (data.plain_text)",
+    RECOGNISED: "prompts are rendered with chat markers already: no template is applied to them again",
 }
 
 
 def prompt_style(format: Format, rows: Sequence[Values], settings: FormatSettings) -> str:
-    """What plain text is: as `settings` say, or "rendered" where most of the prompts open with chat markers."""
-    if not format.prompt:
+    """What plain text is: as `settings` say, or "recognised" as rendered, where most prompts open with chat markers."""
+    if not format.prompt or settings.plain_text == RENDERED:
         return settings.plain_text
     texts = [text for row in rows if isinstance(text := pick(row, format.prompt)[1], str)]
-    return RENDERED if sum(map(is_rendered, texts)) * 2 > len(texts) else settings.plain_text
+    return RECOGNISED if sum(map(is_rendered, texts)) * 2 > len(texts) else settings.plain_text
 
 
 def objective_for(

@@ -10,7 +10,7 @@ class FormatSettings:
     """The part of `DataConfig` that formats see; what each value means stands there."""
 
     format: str = "auto"
-    plain_text: str = "user_turn"  # or "raw"; "rendered" where a sample of the rows shows it
+    plain_text: str = "user_turn"  # or "raw", "rendered"; "recognised" as rendered where a sample of the rows shows it
     preference: str = "better"
     ranked_pairs: str = "all"
     reference_logps: str = "auto"

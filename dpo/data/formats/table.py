@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Sequence
 
-from dpo.data.formats import conversations, labelled, plain, ranked, rated, tokens, unpaired
+from dpo.data.formats import arena, conversations, labelled, plain, ranked, rated, tokens, unpaired
 from dpo.data.formats.format import Columns, Format, columns_of, spoken
 from dpo.data.formats.values import Values
 from dpo.errors import DataError
 
-FAMILIES = (tokens, conversations, plain, labelled, ranked, rated, unpaired)
+FAMILIES = (tokens, conversations, plain, labelled, arena, ranked, rated, unpaired)
 FORMATS: dict[str, Format] = {entry.name: entry for family in FAMILIES for entry in family.FORMATS}
 CLOSEST = 3  # formats that the message about unknown columns tells in detail
 
@@ -25,6 +25,12 @@ def choose_format(setting: str, rows: Sequence[Values], where: str) -> Format:
         if entry.matches(columns, rows):
             return entry
     raise DataError(_no_match(columns, where))
+
+
+def format_table() -> str:
+    """Markdown: every format and its columns."""
+    lines = [f"| `{entry.name}` | {entry.description} |".replace("\n", "\\n") for entry in FORMATS.values()]
+    return "\n".join(["| `data.format` | columns |", "|---|---|", *lines])
 
 
 def _named(setting: str, columns: Columns, where: str) -> Format:

@@ -1,5 +1,6 @@
 """JSON lines: one object per line."""
 
+import json
 from collections.abc import Iterator
 
 from dpo.data.pair import Reject
@@ -25,6 +26,8 @@ def _parse(line: bytes, source: str) -> Row | Reject:
         return Reject(source=source, reason=INVALID_UTF8, detail=detail)
     except (ValueError, RecursionError) as error:
         bad = reject(error, source)
+        if isinstance(error, json.JSONDecodeError):  # its own words count lines within this one
+            bad.detail = f"{error.msg}: character {error.pos + 1} of the line"
         if not line.endswith(b"\n"):
             bad.detail += "; the file ends in this line, which may be cut"
         return bad

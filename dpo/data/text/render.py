@@ -8,7 +8,7 @@ from dpo.data.pair import Message, Pair
 from dpo.data.text.conversation import KEPT, Conversation
 from dpo.data.text.pieces import Encoder, Piece
 from dpo.data.text.shown import require_shown, require_tools
-from dpo.data.text.template import ChatTemplate, TemplateProblem, is_raw
+from dpo.data.text.template import ChatTemplate, TemplateProblem, is_raw, is_rendered
 
 
 @dataclass(kw_only=True, slots=True)
@@ -123,9 +123,9 @@ class Renderer:
     def _raw(self, pair: Pair) -> RenderedPair:
         """The texts as they are.
 
-        A raw prompt that spells out control tokens was rendered before: they are those tokens, in its answers too, and
-        where the template's end of turn is among them, it ends the answers. Else a control token in an answer is text,
-        but for the EOS at its very end.
+        Where the prompt was rendered before (`is_rendered`), control tokens in it and in its answers are those tokens,
+        and the template's end of turn, if the prompt has it, ends the answers. Else they are text, but for a BOS at the
+        very start of the prompt and an EOS at the very end of an answer.
         """
         if max(len(pair.chosen), len(pair.rejected)) > 1:
             raise RowProblem("answer has several messages", "a raw text does not tell one message from the next")
@@ -133,14 +133,22 @@ class Renderer:
             raise RowProblem("tool calls without a template", "model.chat_template=raw shows the texts of turns alone")
         prompt = self.template.render(self.encoder.tokenizer, pair.prompt, header=True)
         require_tools(pair.tools, prompt)
-        chosen, rejected = (self._raw_answer(turns, prompt) for turns in (pair.chosen, pair.rejected))
-        return RenderedPair(prompt=[Piece(text=prompt)] if prompt else [], chosen=chosen, rejected=rejected)
+        rendered = is_rendered(pair.prompt)
+        pieces = [Piece(text=prompt)] if rendered and prompt else self._raw_prompt(prompt)
+        chosen, rejected = (self._raw_answer(turns, prompt, rendered) for turns in (pair.chosen, pair.rejected))
+        return RenderedPair(prompt=pieces, chosen=chosen, rejected=rejected)
 
-    def _raw_answer(self, turns: list[Message], prompt: str) -> RenderedAnswer:
+    def _raw_prompt(self, text: str) -> list[Piece]:
+        bos = str(self.encoder.tokenizer.bos_token or "")
+        head = bos if text.startswith(bos) else ""
+        body = text[len(head) :]
+        pieces = [Piece(text=head), Piece(text=body, literal=self.encoder.spelling.found_in(body), after=head)]
+        return [piece for piece in pieces if piece.text]
+
+    def _raw_answer(self, turns: list[Message], prompt: str, rendered: bool) -> RenderedAnswer:
         if not turns:
             return RenderedAnswer(stretches=[])
         spelling, text, end = self.encoder.spelling, turns[0]["content"], str(self.encoder.tokenizer.eos_token)
-        rendered = spelling.found_in(prompt)
         if rendered and self.template.end_of_turn and self.template.end_of_turn in prompt:
             end = self.template.end_of_turn
         if rendered and text.rstrip().endswith(tuple(spelling.tokens)):

@@ -101,6 +101,11 @@ def is_raw(messages: list[Message]) -> bool:
     return bool(messages) and messages[0]["role"] == "raw"
 
 
+def is_rendered(messages: list[Message]) -> bool:
+    """Whether these messages are text that a chat template made, so that the control tokens in it are meant."""
+    return is_raw(messages) and messages[0].get("rendered", False)
+
+
 def choose_template(
     tokenizer: PreTrainedTokenizerBase, setting: str, arguments: dict[str, Any] | None = None
 ) -> ChatTemplate:

@@ -47,7 +47,7 @@ def tokenize_pairs(
             if cut is None or isinstance(result, Reject):
                 yield result
             else:
-                yield shorten(pair, result, cut, renderer.encoder.spelling, again)
+                yield shorten(pair, result, cut, again)
 
 
 def _tokenize_batch(pairs: list[Pair], renderer: Renderer) -> list[TokenizedPair | Reject]:

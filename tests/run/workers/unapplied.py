@@ -57,7 +57,7 @@ class Job:
     loss: Loss
 
     def step(self, number: int) -> Stepped:
-        counts = Counts(pairs=4, response_tokens=40, chosen_tokens=24, tokens=112)
+        counts = Counts(pairs=4, answers=8, response_tokens=40, chosen_tokens=24, tokens=112)
         work = Work(batches=lambda: batches(self.world.rank, number), n_batches=2, mismatched=list, counts=counts)
         train_step(self.engine, Constant(), work, self.loss, self.world)
         return self.engine.step(1e-3)

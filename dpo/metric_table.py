@@ -1,6 +1,6 @@
 """Every number that a run writes down: what it is, its unit, and when it is there. The README's table is made of this.
 
-Sums run over the answer's scored tokens; means over the step, or the held-out set, of all workers: over pairs, and those
+Sums run over scored tokens; means over the step, or the held-out set, of all workers: over pairs, and those
 of one side over the good or the bad answers, unpaired rows included.
 """
 

@@ -61,6 +61,7 @@ def main(arguments: list[str], command: Command = COMMANDS["train"]) -> int:
             return _say(as_yaml(composed.config), is_main)
         if command.alone and not is_main:
             return 0
+        assert command.run is not None
         return command.run(composed, words)
     except UserError as error:
         if not is_main:

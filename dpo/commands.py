@@ -24,8 +24,8 @@ class Command:
     summary: str  # one line
     words: str = ""  # the words of its own, for --help; none: settings only
     usage: str  # --help; {groups} stands for the groups and their choices
-    run: Callable[[Composed, list[str]], int]  # settings and words -> exit code
-    sweeps: Callable[[list[str]], int] | None = None  # instead of `run`: settings that may have several values each
+    run: Callable[[Composed, list[str]], int] | None = None  # settings and words -> exit code
+    sweeps: Callable[[list[str]], int] | None = None  # or: settings of several values each
     alone: bool = False  # one process does it, whatever the launcher started
 
 
@@ -209,7 +209,6 @@ COMMANDS = {
             name="sweep",
             summary="start one run per combination of settings and compare them",
             usage=usage.SWEEP,
-            run=_train,
             sweeps=_sweep,
             alone=True,
         ),

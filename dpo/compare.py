@@ -6,10 +6,9 @@ from typing import Any
 
 from dpo.columns import columns
 from dpo.config.compose import read_yaml
-from dpo.config.identity import identity
 from dpo.records import RunFolder, read_metrics
 from dpo.report_sweep import Compared, plot_comparison
-from dpo.verify import last_held_out
+from dpo.verify import deciding, last_held_out
 
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "kl/chosen", "kl/samples")
 
@@ -53,7 +52,7 @@ def differing(settings: list[dict[str, Any]]) -> list[str]:
 def _read(folder: RunFolder) -> _Run:
     last = last_held_out(folder)
     return _Run(
-        name=folder.name, settings=identity(read_yaml(folder.config)), last=last, rows=read_metrics(folder.metrics)
+        name=folder.name, settings=deciding(read_yaml(folder.config)), last=last, rows=read_metrics(folder.metrics)
     )
 
 

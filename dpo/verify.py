@@ -61,6 +61,11 @@ def last_held_out(folder: RunFolder) -> dict[str, Any]:
     return rows[-1]
 
 
+def deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that decide a run's held-out numbers: how often they are measured does not."""
+    return {k: v for k, v in identity(settings).items() if not k.startswith("eval.") or k == "eval.fraction"}
+
+
 def _expected(settings: dict[str, Any]) -> ExpectConfig:
     kept = settings.get("expect", {"experiment": None, "held_out": {}})  # runs of before there were bands lack it
     bands = {name: Band(**band) for name, band in kept["held_out"].items()}
@@ -87,7 +92,7 @@ def _differences(settings: dict[str, Any], expect: ExpectConfig) -> list[str]:
     """What explains numbers outside: settings that decide the result and are not the experiment's."""
     config = compose_run([f"experiment={expect.experiment}"], 1).config
     derive(config)
-    there, here = identity(as_dict(config)), identity(settings)
+    there, here = deciding(as_dict(config)), deciding(settings)
     keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     lines = [f"  {key}: {here.get(key)}, there {there.get(key)}" for key in keys]
     return ["settings that differ from the experiment's:", *lines] if lines else []

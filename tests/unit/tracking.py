@@ -9,7 +9,8 @@ import pytest
 import wandb
 
 from dpo.config.schema import TrackConfig
-from dpo.track import WandbTracker, make_tracker
+from dpo.track.choose import make_tracker
+from dpo.track.wandb_tracker import WandbTracker
 
 KEY = "k" * 40  # wandb refuses shorter ones
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The embedded demo of a sweep: four losses at three betas from the warmed-up tiny model, then a table and a picture.
+# The embedded demo of a sweep: three losses at three betas from the warmed-up tiny model, then a table and a picture.
 # Arguments go to all runs.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

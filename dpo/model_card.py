@@ -1,6 +1,5 @@
 """The README.md of an exported model: what it was made from, how, and what was measured. The hub shows it."""
 
-import inspect
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +9,17 @@ from huggingface_hub import ModelCardData
 
 from dpo import __version__
 from dpo.config.compose import as_yaml
+from dpo.config.losses import LossConfig, MixLossConfig, SigmoidLossConfig
 from dpo.config.schema import RunConfig
+from dpo.losses.kind import implicit_rewards
+from dpo.losses.term import terms_of
 from dpo.report import render_table
 
 FILES = (".json", ".jsonl", ".parquet", ".gz")  # that have gone since the run started are still no hub names
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 _HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
 REWARDS = " Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer."
+OWN_REWARDS = " Rewards are those that the loss itself compares."
 
 
 def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
@@ -25,7 +28,7 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
     return CARD.format(
         head=_head(config).to_yaml(),
         method=_method(config),
-        rewards=REWARDS if any(name.startswith("rewards/") for row in rows for name in row) else "",
+        rewards=_rewards(config.loss),
         table=render_table(rows),
         versions=", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         own_version=__version__,
@@ -51,10 +54,27 @@ def _method(config: RunConfig) -> str:
     lines = {
         "Base model": _hub_name(config.model.path) or built,
         "Preference pairs": data,
-        "Loss": f"{config.loss.name}. {inspect.getdoc(type(config.loss))}",
+        "Loss": _loss(config.loss),
         "Trained": adapter,
     }
     return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
+
+
+def _loss(loss: LossConfig) -> str:
+    """What it is and who proposed it; of a mix every term with its weight."""
+    found = []
+    for term in terms_of(loss):
+        what = (term.kind.function.__doc__ or "").split(". ")[0].split("; ")[0].rstrip(".")
+        weight = f"{term.weight:g} x " if isinstance(loss, MixLossConfig) else ""
+        found.append(f"{weight}{term.kind.name} ({what}; {term.kind.paper})")
+    return " + ".join(found)
+
+
+def _rewards(loss: LossConfig) -> str:
+    """What rewards are, where the loss has any."""
+    rewards = next((term.kind.rewards for term in terms_of(loss) if term.kind.rewards), None)
+    plain = rewards is implicit_rewards or (isinstance(loss, SigmoidLossConfig) and loss.f_divergence == "reverse_kl")
+    return "" if rewards is None else REWARDS if plain else OWN_REWARDS
 
 
 def _hub_name(path: str | None) -> str | None:

@@ -62,6 +62,10 @@ def test_it_says_how_it_was_trained_and_of_rewards_only_where_there_are_any() ->
     assert "arXiv:2305.18290" in card and "Rewards are beta" in card
     card = model_card(composed("data.demo=60", "loss=sft"), [{"step": 1, "split": "train", "loss": 3.5}])
     assert "Supervised fine-tuning" in card and "arXiv:2305.18290" not in card and "Rewards are" not in card
+    card = model_card(composed("data.demo=60", "loss=simpo"), ROWS)
+    assert "arXiv:2405.14734" in card and "Rewards are those that the loss itself compares" in card
+    card = model_card(composed("data.demo=60", "loss=mix"), ROWS)
+    assert "0.8 x sigmoid (DPO; " in card and "arXiv:2305.18290" in card and "1 x sft (Supervised" in card
 
 
 def test_a_key_in_a_setting_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,20 +61,21 @@ def _method(config: RunConfig) -> str:
 
 
 def _loss(loss: LossConfig) -> str:
-    """What it is and who proposed it; of a mix every term with its weight."""
+    """Its name and who proposed it; of a mix every term with its weight."""
     found = []
     for term in terms_of(loss):
-        what = (term.kind.function.__doc__ or "").split(". ")[0].split("; ")[0].rstrip(".")
         weight = f"{term.weight:g} x " if isinstance(loss, MixLossConfig) else ""
-        found.append(f"{weight}{term.kind.name} ({what}; {term.kind.paper})")
+        found.append(f"{weight}{term.kind.name} ({term.kind.paper})")
     return " + ".join(found)
 
 
 def _rewards(loss: LossConfig) -> str:
     """What rewards are, where the loss has any."""
-    rewards = next((term.kind.rewards for term in terms_of(loss) if term.kind.rewards), None)
-    plain = rewards is implicit_rewards or (isinstance(loss, SigmoidLossConfig) and loss.f_divergence == "reverse_kl")
-    return "" if rewards is None else REWARDS if plain else OWN_REWARDS
+    term = next((term for term in terms_of(loss) if term.kind.rewards), None)
+    if term is None:
+        return ""
+    of_dpo = isinstance(term.knobs, SigmoidLossConfig) and term.knobs.f_divergence == "reverse_kl"
+    return REWARDS if of_dpo or term.kind.rewards is implicit_rewards else OWN_REWARDS
 
 
 def _hub_name(path: str | None) -> str | None:

@@ -65,7 +65,7 @@ def test_it_says_how_it_was_trained_and_of_rewards_only_where_there_are_any() ->
     card = model_card(composed("data.demo=60", "loss=simpo"), ROWS)
     assert "arXiv:2405.14734" in card and "Rewards are those that the loss itself compares" in card
     card = model_card(composed("data.demo=60", "loss=mix"), ROWS)
-    assert "0.8 x sigmoid (DPO; " in card and "arXiv:2305.18290" in card and "1 x sft (Supervised" in card
+    assert "0.8 x sigmoid (Rafailov" in card and "arXiv:2305.18290" in card and "1 x sft (Supervised" in card
 
 
 def test_a_key_in_a_setting_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

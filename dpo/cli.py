@@ -14,7 +14,7 @@ from dpo.log import setup_logging
 
 log = logging.getLogger(__name__)
 
-OTHERS_SECONDS = 5.0
+OTHERS_SECONDS = 20.0  # of a loaded machine until worker 0 has left and the launcher ends the others
 
 HELP = """\
 python -m dpo <command> [group=choice ...] [group.setting=value ...]

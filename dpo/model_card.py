@@ -9,11 +9,17 @@ from huggingface_hub import ModelCardData
 
 from dpo import __version__
 from dpo.config.compose import as_yaml
+from dpo.config.losses import LossConfig, MixLossConfig, SigmoidLossConfig
 from dpo.config.schema import RunConfig
+from dpo.losses.kind import implicit_rewards
+from dpo.losses.term import terms_of
 from dpo.report import render_table
 
+FILES = (".json", ".jsonl", ".parquet", ".gz")  # that have gone since the run started are still no hub names
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
+REWARDS = " Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer."
+OWN_REWARDS = " Rewards are those that the loss itself compares."
 
 
 def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
@@ -22,6 +28,7 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
     return CARD.format(
         head=_head(config).to_yaml(),
         method=_method(config),
+        rewards=_rewards(config.loss),
         table=render_table(rows),
         versions=", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         own_version=__version__,
@@ -41,15 +48,41 @@ def _head(config: RunConfig) -> ModelCardData:
 
 
 def _method(config: RunConfig) -> str:
-    base = _hub_name(config.model.path) or "a base model of its author's own"
-    data = _hub_name(config.data.path) or ("generated demo pairs" if config.data.demo else "pairs of its author's own")
+    built = f"the {config.model.build} model built in code" if config.model.build else "a local model"
+    data = "generated demo pairs" if config.data.demo else _hub_name(config.data.path) or "local files"
     adapter = "all weights" if config.adapter.kind == "none" else f"{config.adapter.kind}, merged; alone in `adapter/`"
-    return f"Base model: {base}. Preference pairs: {data}. Loss: {config.loss.name}. Trained: {adapter}."
+    lines = {
+        "Base model": _hub_name(config.model.path) or built,
+        "Preference pairs": data,
+        "Loss": _loss(config.loss),
+        "Trained": adapter,
+    }
+    return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
+
+
+def _loss(loss: LossConfig) -> str:
+    """Its name and who proposed it; of a mix every term with its weight."""
+    found = []
+    for term in terms_of(loss):
+        weight = f"{term.weight:g} x " if isinstance(loss, MixLossConfig) else ""
+        found.append(f"{weight}{term.kind.name} ({term.kind.paper})")
+    return " + ".join(found)
+
+
+def _rewards(loss: LossConfig) -> str:
+    """What rewards are, where the loss has any."""
+    term = next((term for term in terms_of(loss) if term.kind.rewards), None)
+    if term is None:
+        return ""
+    of_dpo = isinstance(term.knobs, SigmoidLossConfig) and term.knobs.f_divergence == "reverse_kl"
+    return REWARDS if of_dpo or term.kind.rewards is implicit_rewards else OWN_REWARDS
 
 
 def _hub_name(path: str | None) -> str | None:
     """`path` when it is the name of something on the hub rather than of a file or folder here."""
-    return path if path and _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
+    if not path or not _HUB_NAME.fullmatch(path) or path.startswith(".") or path.endswith(FILES) or Path(path).exists():
+        return None
+    return path
 
 
 CARD = """\
@@ -63,7 +96,7 @@ CARD = """\
 
 ## What was measured
 
-Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer.
+Held-out pairs were not trained on.{rewards}
 
 ```
 {table}
@@ -71,7 +104,7 @@ Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summ
 
 ## How it was made
 
-dpo {own_version}, {versions}. Direct Preference Optimization: Rafailov et al. 2023, arXiv:2305.18290.
+dpo {own_version}, {versions}.
 
 <details><summary>All settings</summary>
 

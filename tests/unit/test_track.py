@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from tracking import KEY, clean, own_lines, tracker  # noqa: F401
 
 from dpo.config.schema import TrackConfig
@@ -22,7 +23,6 @@ from dpo.track.reach import has_key
 from dpo.track.tracker import NullTracker, metric_names
 from dpo.track.wandb_file import messages, told, values
 
-wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.unit
 
 

@@ -1,4 +1,4 @@
-"""One picture of several runs: held-out accuracy and distance from the reference over steps, and where each ends."""
+"""One picture of several runs: held-out accuracy and chosen answers over steps, and where each ends."""
 
 from dataclasses import dataclass
 from itertools import cycle
@@ -49,9 +49,17 @@ def plot_comparison(runs: list[Compared], keys: list[str], path: Path) -> None:
         if x and y:
             both.plot(x[-1], y[-1], style.marker, color=style.colour, markersize=8, markeredgecolor="white")
     _dress(accuracy, "Held-out reward accuracy", "optimizer step", "share of pairs ranked right", baseline=0.5)
-    _dress(distance, "Distance from the reference", "optimizer step", "log pi - log ref on chosen, nats", baseline=0.0)
+    _dress(
+        distance,
+        "Chosen answers against the reference",
+        "optimizer step",
+        "log pi - log ref on chosen, nats",
+        baseline=0.0,
+    )
     said = "share of good answers" if outcome == GOOD else "share of pairs ranked right"
     _dress(both, "Where each run ends", "log pi - log ref on chosen, nats", said)
+    for axis in (accuracy, both):  # shares: a hundredth is not to look like a cliff
+        axis.set_ylim(max(-0.02, axis.get_ylim()[0] - 0.1), 1.02)
     _legends(figure, runs, styles, keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

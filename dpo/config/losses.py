@@ -37,6 +37,14 @@ class SigmoidLossConfig(BetaLossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class BetaDpoLossConfig(BetaLossConfig):
+    name: str = one_of("beta_dpo", "beta_dpo")
+    beta: float = number(0.1, above=0, usual="0.01 to 0.5")  # of a step whose mean margin is the usual one
+    margin_weight: float = number(0.6, low=0, usual="0.2 to 1")  # how far beta follows the margin; the paper's alpha
+    momentum: float = number(0.9, low=0, high=0.9999, usual="0.9")  # of the moving average of mean margins
+
+
+@dataclass(kw_only=True, slots=True)
 class RobustLossConfig(BetaLossConfig):
     name: str = one_of("robust", "robust")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
@@ -206,6 +214,7 @@ class MixLossConfig(LossConfig):
 
 SCHEMAS: tuple[type[LossConfig], ...] = (
     SigmoidLossConfig,
+    BetaDpoLossConfig,
     RobustLossConfig,
     HingeLossConfig,
     IpoLossConfig,

@@ -40,6 +40,10 @@ def bco_pair(logps: PairLogps, knobs: BcoPairLossConfig) -> Tensor:
     return -F.logsigmoid(chosen) - F.logsigmoid(-rejected)
 
 
+def all_rewards(logps: PairLogps, knobs: BcoLossConfig) -> Tensor:
+    return torch.cat(implicit_rewards(logps, knobs))
+
+
 def bco(logps: PairLogps, knobs: BcoLossConfig) -> Tensor:
     """The same with the shift: the mean of all rewards of both sides that training has seen, this step's included. Of
     an unpaired row the one of the two terms that it has."""
@@ -99,6 +103,7 @@ KINDS = (
         paper="Jung et al. 2024, arXiv:2404.04656",
         scope="step",
         baseline="running",
+        seen=all_rewards,
         unpaired=True,
         first=two_ln_2,
     ),

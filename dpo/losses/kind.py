@@ -60,8 +60,11 @@ class LossKind:
     per: Literal["pair", "answer", "token"] = "pair"
     # step: a value depends on all pairs of the step, wherever they are computed. Then `function` gets all of them.
     scope: Literal["pair", "step"] = "pair"
-    # What `PairLogps.baseline` holds: nothing; the mean reward so far; the divergence on mismatched answers.
-    baseline: Literal["none", "running", "mismatched"] = "none"
+    # What `PairLogps.baseline` holds: nothing; the mean of all `seen` so far; a moving average of its means per step;
+    # the divergence on mismatched answers.
+    baseline: Literal["none", "running", "moving", "mismatched"] = "none"
+    seen: Callable[[PairLogps, Any], Tensor] | None = None  # what a step of training adds to that mean
+    step_beta: Callable[[PairLogps, Any], Tensor] | None = None  # [] where a step has a beta of its own
     needs_reference: bool = True
     needs_margin: bool = False
     unpaired: bool = False  # whether it learns from rows with one answer and a label, too

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpo.config.losses import (
+    BetaDpoLossConfig,
     DpopLossConfig,
     OdpoLossConfig,
     RdpoLossConfig,
@@ -20,6 +21,8 @@ from dpo.losses.capped import expm1_capped
 from dpo.losses.kind import LossKind, Sides, implicit_rewards, mean_rewards, ratios
 
 ALPHA = 0.5  # of alpha_divergence, where the knob is null
+# The least beta of a step under beta_dpo, over `beta`: with the usual 0.1 it is 0.001, where the authors' code ends.
+LEAST_BETA = 0.01
 
 
 def ln_2(knobs: Any) -> float:
@@ -53,6 +56,25 @@ def sigmoid(logps: PairLogps, knobs: SigmoidLossConfig) -> Tensor:
     """DPO; label smoothing: conservative DPO (Mitchell 2023, eq. 3); f_divergence: f-DPO."""
     chosen, rejected = divergence_rewards(logps, knobs)
     return smoothed(chosen - rejected, knobs.label_smoothing)
+
+
+def margins(logps: PairLogps, knobs: Any) -> Tensor:
+    """d, in nats."""
+    x, y = ratios(logps)
+    return x - y
+
+
+def step_beta(logps: PairLogps, knobs: BetaDpoLossConfig) -> Tensor:
+    """[] b (1 + alpha (mean d - M0)), without a gradient. d in nats, as in the authors' code, whose alpha is 0.6; M0
+    includes the step, too. Never below 1 % of b: a negative one would prefer the rejected answers."""
+    excess = margins(logps, knobs).detach().mean() - logps.baseline
+    return knobs.beta * (1 + knobs.margin_weight * excess).clamp(min=LEAST_BETA)
+
+
+def beta_dpo(logps: PairLogps, knobs: BetaDpoLossConfig) -> Tensor:
+    """DPO that holds the policy nearer to the reference in a step whose pairs are easy. Of the paper without its
+    beta-guided sampling, which trains on a random part of every batch."""
+    return -F.logsigmoid(step_beta(logps, knobs) * margins(logps, knobs))
 
 
 def robust(logps: PairLogps, knobs: RobustLossConfig) -> Tensor:
@@ -107,6 +129,17 @@ KINDS = (
         paper="Rafailov et al. 2023, arXiv:2305.18290; f-divergences: Wang et al. 2023, arXiv:2309.16240",
         first=ln_2,
         rewards=divergence_rewards,
+    ),
+    LossKind(
+        function=beta_dpo,
+        knobs=BetaDpoLossConfig,
+        equation="-ls(B d), B = b max(0.01, 1 + margin_weight (mean d - M0)), M0: moving average of the steps' mean d",
+        paper="Wu et al. 2024, arXiv:2407.08639",
+        scope="step",
+        baseline="moving",
+        seen=margins,
+        step_beta=step_beta,
+        first=ln_2,
     ),
     LossKind(
         function=robust,

@@ -47,8 +47,8 @@ class Loss:
 
     @property
     def betas(self) -> dict[str, float]:
-        """Those that change over the run, by what a record calls them."""
-        changing = {term.name: term.knobs.beta for term in self.terms if term.first_beta is not None}
+        """Those that change over the run, as of the last step, by what a record calls them."""
+        changing = {term.name: term.changing_beta for term in self.terms if term.changing_beta is not None}
         return {"beta" if len(self.terms) == 1 else f"beta/{name}": beta for name, beta in changing.items()}
 
     @property

@@ -11,7 +11,7 @@ from dpo.config.losses import BetaLossConfig, LossConfig, MixLossConfig
 from dpo.data.batch import Counts, PairLogps
 from dpo.losses.kind import LossKind
 from dpo.losses.registry import LOSSES, kind_of
-from dpo.losses.running import RunningMean
+from dpo.losses.running import MovingMean, RunningMean
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,12 +23,13 @@ class Term:
     knobs: Any
     weight: float = 1.0
     first_beta: float | None = field(init=False)  # of one that changes over the run
-    seen: RunningMean | None = field(init=False)  # the rewards so far, where they are the baseline
+    seen: RunningMean | MovingMean | None = field(init=False)  # of the steps so far, where that is the baseline
+    step_beta: float | None = field(init=False, default=None)  # of the last step, where it has one of its own
 
     def __post_init__(self) -> None:
         changes = isinstance(self.knobs, BetaLossConfig) and self.knobs.beta_final is not None
         self.first_beta = self.knobs.beta if changes else None
-        self.seen = RunningMean() if self.kind.baseline == "running" else None
+        self.seen = _memory(self.kind, self.knobs)
 
     def at(self, progress: float) -> None:
         """Take the beta of this share of the run."""
@@ -65,18 +66,35 @@ class Term:
         return values.detach(), slope
 
     def with_baseline(self, step: PairLogps, learning: bool) -> PairLogps:
-        """All pairs of a step, with the mean reward; in a step of training these pairs count in it."""
-        if self.seen is None:
+        """All pairs of a step, with the mean of what was seen; in a step of training these pairs count in it."""
+        if self.seen is None or self.kind.seen is None:
             return step
-        assert self.kind.rewards is not None
-        rewards = torch.cat(self.kind.rewards(step, self.knobs)) if learning else step.policy.new_zeros(0)
-        return replace(step, baseline=self.seen.including(rewards))
+        values = self.kind.seen(step, self.knobs) if learning else step.policy.new_zeros(0)
+        step = replace(step, baseline=self.seen.including(values))
+        if learning and self.kind.step_beta:
+            self.step_beta = self.kind.step_beta(step, self.knobs).item()
+        return step
 
     def baseline(self, logps: PairLogps) -> Tensor | float | None:
         """What the rewards of the step under way are measured from, as a reward; None without a baseline."""
-        if self.seen is not None:
-            return self.seen.coming_mean
-        return self.knobs.beta * logps.baseline if self.kind.baseline == "mismatched" else None
+        if self.kind.baseline == "none":
+            return None
+        if self.kind.baseline == "mismatched":
+            return self.knobs.beta * logps.baseline
+        assert self.seen is not None
+        # bco sees rewards, beta_dpo nats.
+        return self.seen.coming_mean * (self.knobs.beta if self.kind.baseline == "moving" else 1.0)
+
+    @property
+    def changing_beta(self) -> float | None:
+        """Of the last step; None of one that stays the same."""
+        return self.knobs.beta if self.step_beta is None and self.first_beta is not None else self.step_beta
+
+
+def _memory(kind: LossKind, knobs: Any) -> RunningMean | MovingMean | None:
+    if kind.baseline == "moving":
+        return MovingMean(momentum=knobs.momentum)
+    return RunningMean() if kind.baseline == "running" else None
 
 
 def terms_of(knobs: LossConfig) -> list[Term]:

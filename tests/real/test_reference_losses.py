@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.skipif(not FILE.is_file(), reason=f"the file {FILE} is not there"),
 ]
 CASES: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.is_file() else []
-# Losses that the file has none of: bco's shift and kto's baseline are no inputs of it, sft is no preference.
-WITHOUT = {"bco", "kto", "sft"}
+# Losses that the file has none of: the baselines of bco, beta_dpo and kto are no inputs of it, sft is no preference.
+WITHOUT = {"bco", "beta_dpo", "kto", "sft"}
 NAMES = [f"{case['loss']} {case['hyper']}" for case in CASES]
 
 

@@ -28,6 +28,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 MORE: dict[str, tuple[str, ...]] = {
     "mix": MIX,
     "kto-computed": ("loss=kto", "reference=sharded", "layout=padded"),
+    "beta-dpo": ("loss=beta_dpo", "loss.momentum=0.5"),
     "simpo": ("loss=simpo", "loss.beta=2"),
     "odds": ("loss=orpo",),
 }
@@ -80,7 +81,11 @@ def test_the_same_on_two_workers_and_after_a_stop(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sums_and_losses_without_reference(tmp_path: Path) -> None:
-    compare(MORE, [], tmp_path)
+    settings = (*MORE["beta-dpo"], *ALONE, "track.every=1")
+    compare(MORE, [leg("beta-stopped", *settings, stop_after=5), leg("beta-stopped", *settings)], tmp_path)
+    rows, others = (numbers(tmp_path / name / "metrics.jsonl") for name in ("beta-dpo-alone", "beta-stopped"))
+    assert rows == others, "the moving average goes on where it was"
+    assert len({row["beta"] for row in rows if row["split"] == "train"}) == STEPS
     kept, computed = (numbers(tmp_path / name / "metrics.jsonl") for name in ("kto-computed-alone", "mix-alone"))
     assert kept[0]["rewards/baseline"] == pytest.approx(0, abs=1e-5)
     assert {"loss/aot_unpaired", "loss/bco", "loss/kto", "loss/sft"} <= computed[0].keys()

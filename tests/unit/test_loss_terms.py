@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_cases import CHOSEN, COUNTS, DOUBLE, MIX, REJECTED, knobs_of, pair_logps, parts
 
-from dpo.config.losses import BcoLossConfig, MixLossConfig, SftLossConfig, SigmoidLossConfig
+from dpo.config.losses import BcoLossConfig, BetaDpoLossConfig, MixLossConfig, SftLossConfig, SigmoidLossConfig
 from dpo.losses.loss import Loss
 
 pytestmark = pytest.mark.unit
@@ -71,6 +71,46 @@ def test_the_shift_is_the_mean_of_all_rewards_so_far() -> None:
     again.shares(half, learning=False)
     assert again.baseline(logps) == loss.baseline(logps) == pytest.approx(both)
     assert loss.state_dict() == {"bco": {"mean": pytest.approx(both), "count": 10}}
+
+
+# The beta of a step
+
+
+def test_beta_follows_the_margin_of_the_step() -> None:
+    """By hand, with a moving average that only applied steps of training move."""
+    loss = Loss(BetaDpoLossConfig(beta=0.2, margin_weight=0.5, momentum=0.75))
+    assert loss.betas == {} and loss.baseline(pair_logps()) == 0
+
+    def step(margin: float, learning: bool = True) -> float:
+        """A step of two pairs with this mean margin. Its beta, by its loss."""
+        sides = [-10 + margin / 2 - 1, -10 + margin / 2 + 1]
+        logps = pair_logps(sides, [-10 - margin / 2] * 2, ([-10.0] * 2, [-10.0] * 2))
+        ((share,),) = loss.shares([logps], learning=learning)
+        assert share is not None
+        low, high = (-share[0].expm1().log()).tolist()  # -log sigmoid(u) -> u
+        return (high - low) / 2  # their margins are 2 nats apart
+
+    assert step(4.0) == pytest.approx(0.2 * (1 + 0.5 * (4 - 1)))
+    assert step(4.0) == pytest.approx(0.2 * (1 + 0.5 * (4 - 1))), "the first was not accepted: the same average again"
+    assert loss.betas == {"beta": pytest.approx(0.5)} and loss.baseline(pair_logps()) == pytest.approx(0.2)
+    loss.accept()
+    assert loss.state_dict() == {"beta_dpo": {"mean": pytest.approx(1.0)}}
+    assert step(2.0, learning=False) == pytest.approx(0.2 * (1 + 0.5 * (2 - 1)))
+    assert loss.betas == {"beta": pytest.approx(0.5)}, "the held-out set is no step"
+    again = Loss(BetaDpoLossConfig(beta=0.2, margin_weight=0.5, momentum=0.75))
+    again.load_state_dict(loss.state_dict())
+    loss = again
+    assert step(2.0) == pytest.approx(0.2 * (1 + 0.5 * (2 - 1.25)))
+    loss.accept()
+    assert loss.state_dict() == {"beta_dpo": {"mean": pytest.approx(0.75 * 1 + 0.25 * 2)}}
+    assert step(-9.0) == pytest.approx(0.2 * 0.01), "not negative, where the mean margin falls far below the average"
+    assert loss.beta == 0.2
+
+
+def test_without_weight_beta_dpo_is_dpo() -> None:
+    dpo, loss = Loss(SigmoidLossConfig(beta=0.3)), Loss(BetaDpoLossConfig(beta=0.3, margin_weight=0.0))
+    (share,) = loss.shares([pair_logps()], learning=True)
+    assert loss.values(pair_logps(), share)[0].tolist() == pytest.approx(dpo.values(pair_logps())[0].tolist())
 
 
 def test_two_losses_that_remember_do_so_apart() -> None:

@@ -81,6 +81,7 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     ),
     ("sigmoid", {"beta": 0.3, "f_divergence": "alpha_divergence"}, f_dpo(lambda u: (math.exp(-0.5 * u) - 1) / -0.5)),
     ("sigmoid", {"beta": 0.3, "f_divergence": "alpha_divergence", "alpha": 1.0}, f_dpo(lambda u: u)),
+    ("beta_dpo", {"beta": 0.3, "margin_weight": 0.2}, lambda i: -ls(STEP_BETA * (X[i] - Y[i]))),
     (
         "robust",
         {"beta": 0.3, "label_smoothing": 0.2},
@@ -143,7 +144,12 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     ("dpop", {"beta": 0.3, "dpop_lambda": 2.0}, lambda i: -ls(0.3 * (X[i] - Y[i] - 2 * max(0.0, -X[i])))),
 ]
 Z0 = 0.75
+# Of beta_dpo: the mean margin, and the moving average of it after its first step from 0 on.
+MEAN = sum(x - y for x, y in zip(X, Y, strict=True)) / 4
+M0 = 0.1 * MEAN
+STEP_BETA = 0.3 * (1 + 0.2 * (MEAN - M0))
 DELTA = sum(0.3 * value for value in (*X, *Y)) / 8  # no step before this one
+BASELINES = {"bco": DELTA, "beta_dpo": M0}
 NAMES = [f"{name} {' '.join(knobs)}" for name, knobs, _ in WRITTEN]
 PREFERENCES = [kind for kind in LOSSES.values() if kind.per != "token"]
 UNITS = {"pair": 4, "answer": 8}
@@ -159,7 +165,7 @@ def test_values_are_those_of_the_formula(name: str, knobs: dict[str, Any], writt
     the same rounded numbers in float64."""
     values, _ = computed(Loss(knobs_of(name, **knobs)), pair_logps(baseline=Z0))
     assert values.tolist() == pytest.approx([written(i) for i in range(UNITS[LOSSES[name].per])], rel=1e-12, abs=1e-14)
-    single = pair_logps(dtype=torch.float32, baseline=DELTA if name == "bco" else Z0)
+    single = pair_logps(dtype=torch.float32, baseline=BASELINES.get(name, Z0))
     kind, own = LOSSES[name], knobs_of(name, **knobs)
     exact = kind.function(single.widened(), own).tolist()
     assert kind.function(single, own).tolist() == pytest.approx(exact, rel=1e-5, abs=1e-6)
@@ -167,11 +173,14 @@ def test_values_are_those_of_the_formula(name: str, knobs: dict[str, Any], writt
 
 @pytest.mark.parametrize(("name", "knobs", "written"), WRITTEN, ids=NAMES)
 def test_slopes_are_the_derivatives(name: str, knobs: dict[str, Any], written: Callable[[int], float]) -> None:
-    """By central differences of the sum over the step, divided by its units. bco's shift counts as a constant."""
+    """By central differences of the sum over the step, divided by its units. bco's shift and beta_dpo's beta count as
+    constants."""
     logps = pair_logps(baseline=Z0)
     _, slope = computed(Loss(knobs_of(name, **knobs)), logps, units=4)
     kind, own = LOSSES[name], knobs_of(name, **knobs)
-    logps.baseline = DELTA if name == "bco" else Z0
+    if name == "beta_dpo":
+        kind, own = LOSSES["sigmoid"], knobs_of("sigmoid", beta=STEP_BETA)
+    logps.baseline = BASELINES.get(name, Z0)
     h = 1e-5
     for i in range(8):
         step = torch.zeros(8, dtype=DOUBLE)

@@ -20,6 +20,7 @@ SETTINGS = [
     *(("sigmoid", {"f_divergence": f}) for f in ("forward_kl", "js_divergence", "alpha_divergence")),
     ("sigmoid", {"f_divergence": "alpha_divergence", "alpha": 0.0}),
     ("discopop", {"discopop_tau": 5.0}),
+    ("beta_dpo", {"margin_weight": 2.0, "momentum": 0.0}),
     ("sigmoid_norm", {"beta": 10.0}),
 ]
 far = st.one_of(

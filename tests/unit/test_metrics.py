@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_cases import DOUBLE, knobs_of
 
-from dpo.config.losses import BcoLossConfig, KtoLossConfig, MixLossConfig, SftLossConfig, SigmoidLossConfig
+from dpo.config.losses import MixLossConfig, SftLossConfig, SigmoidLossConfig
 from dpo.data.batch import PairLogps, PromptGroup
 from dpo.data.collate import collate
 from dpo.losses.loss import Loss
@@ -174,8 +174,8 @@ def test_the_baseline_is_logged_as_a_reward() -> None:
     batch = collate([group(4, 2)], "packed")
     values, own = torch.tensor([-8.0, -6.0]), torch.tensor([-9.0, -6.5])
     logps = PairLogps(policy=values, reference=own, tokens=batch.tokens, pairs=batch.pairs, baseline=torch.tensor(3.0))
-    kto, bco = Loss(KtoLossConfig(beta=0.5)), Loss(BcoLossConfig(beta=0.5))
-    for loss, expected in ((kto, 1.5), (bco, 0.5 * (1 + 0.5) / 2)):
+    kto, bco, dynamic = (Loss(knobs_of(name, beta=0.5)) for name in ("kto", "bco", "beta_dpo"))
+    for loss, expected in ((kto, 1.5), (bco, 0.5 * (1 + 0.5) / 2), (dynamic, 0.5 * 0.1 * (1 - 0.5))):
         stats = StepStats(loss)
         stats.add(batch.counts, logps, loss.values(logps, loss.shares([logps], learning=True)[0]))
         assert stats.record()["rewards/baseline"] == pytest.approx(expected)

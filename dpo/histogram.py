@@ -5,8 +5,10 @@ whole answers (20): from 2^-10 to 2^8 on either side, one bin around zero, the o
 """
 
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # those who only read what was counted start without torch
+    from torch import Tensor
 
 PER_OCTAVE, LOWEST, HIGHEST = 4, -10, 8  # exponents of 2
 SIDE = PER_OCTAVE * (HIGHEST - LOWEST)
@@ -15,7 +17,7 @@ _POSITIVE = [2.0 ** (LOWEST + i / PER_OCTAVE) for i in range(SIDE + 1)]
 EDGES = (*(-edge for edge in reversed(_POSITIVE)), *_POSITIVE)  # [BINS + 1]
 
 
-def count(values: Tensor) -> Tensor:
+def count(values: "Tensor") -> "Tensor":
     """Values of each bin: [BINS] float64, on the device of `values`; NaN counts nowhere. Nothing here waits."""
     values = values.double()
     octaves = values.abs().clamp(2.0 ** (LOWEST - 1), 2.0 ** (HIGHEST - 0.5 / PER_OCTAVE)).log2() - LOWEST

@@ -53,6 +53,8 @@ class Sweep:
     def _launch(self, job: Job) -> int:
         # In a session of its own: a Ctrl-C then reaches it once, through this process.
         self._process = subprocess.Popen([*self.launch, *job.overrides], start_new_session=True)
+        if self.asked:  # while it was being started
+            self._process.terminate()
         return self._process.wait()
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:

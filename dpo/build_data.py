@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from dpo.config.derive import data_cache_dir
 from dpo.config.schema import ModelConfig, RunConfig
 from dpo.data.findings.findings import Finding, findings, lines
-from dpo.data.findings.prepared import measure_sets
+from dpo.data.findings.prepared import measure_sets, step_for
 from dpo.data.prepare import data_recipes, obtain_all, select
 from dpo.data.rejects import check_rejects, write_rejects
 from dpo.data.sets import DataSets
@@ -29,6 +29,7 @@ from dpo.records import RunFolder
 log = logging.getLogger(__name__)
 
 MANY_DROPPED = 0.1  # share of the rows left out for their length from which on the log warns
+FINDINGS_PAIRS = 200_000  # about so many are looked at for the findings at the start: 70 MB, a second
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,17 +110,19 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
-    _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain)) if is_main else []))
+    step = step_for(sets, FINDINGS_PAIRS)
+    _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain, step)) if is_main else []), step)
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
 
 
-def _log_findings(found: list[Finding]) -> None:
+def _log_findings(found: list[Finding], step: int) -> None:
     """The worst first; nothing where there is nothing to say."""
     for finding, line in zip(found, lines(found), strict=False):
         log.log(logging.WARNING if finding.severity == "bad" else logging.INFO, "data: %s", line)
     if found:
-        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at")
+        part = f" These are of one in {step} prompts." if step > 1 else ""
+        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at.%s", part)
 
 
 def _require_known_tokens(sets: DataSets, text: Text) -> None:

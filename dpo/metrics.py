@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpo import histogram
 from dpo.data.batch import Counts, PairLogps
 from dpo.losses.loss import Loss
 
@@ -30,10 +32,16 @@ MEANS = {
     "logps/rejected": "rejected",
     DRIFT: "chosen",
 }
+MARGINS = "rewards/margins"
+SPREAD = tuple(f"{MARGINS}_bin{i}" for i in range(histogram.BINS))
+SHARES = (0.1, 0.5, 0.9)  # quantiles of the margins in a record
+QUANTILES = tuple(f"{MARGINS}_p{100 * share:.0f}" for share in SHARES)
+HISTOGRAM = f"{MARGINS}_histogram"
 
 
 class StepStats:
-    """Running sums: the losses of every term and their units, the metrics of every row, and what those are divided by.
+    """Running sums: the losses of every term and their units, the metrics of every row, what those are divided by, and
+    how the margins are spread.
 
     compared: pairs with both responses computed; chosen, rejected: good and bad answers, of pairs and of unpaired rows;
     pairs: rows of the data; tokens: prompts once, responses each, no padding. `datasets`: those whose rewards are also
@@ -58,6 +66,7 @@ class StepStats:
             *(f"units/{term}" for term in terms),
             *COUNTS,
             *(f"{size}/{name}" for size in SIZES for name in datasets),
+            *SPREAD,
         )
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device) if sums is None else sums
 
@@ -70,16 +79,19 @@ class StepStats:
         sums = {name: column.sum(dtype=torch.float64) for name, column in found.items()}
         sums |= self._apart(columns, logps)
         known = self._known(counts, logps)
-        zero, n_computed = self.sums.new_zeros(()), len(self.names) - len(known)
+        zero, n_computed = self.sums.new_zeros(()), len(self.names) - len(known) - len(SPREAD)
         self.sums[:n_computed] += torch.stack([sums.get(name, zero) for name in self.names[:n_computed]])
-        self.sums[n_computed:] += torch.tensor(known, dtype=torch.float64).to(self.sums.device, non_blocking=True)
+        counted = torch.tensor(known, dtype=torch.float64).to(self.sums.device, non_blocking=True)
+        self.sums[n_computed : -len(SPREAD)] += counted
+        if MARGINS in columns:
+            self.sums[-len(SPREAD) :] += histogram.count(columns[MARGINS])
 
     def counts(self) -> dict[str, float]:
         """The divisors of metrics. Waits for the device."""
         sums = dict(zip(self.names, self.sums.tolist(), strict=True))
         return {name: sums[name] for name in COUNTS}
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, Any]:
         """Means per unit of loss, per answer and per pair; what a loss does not define, or nothing was there for, is
         left out. Without any unit the loss is NaN: 0.0 would look perfect. Waits for the device."""
         sums = dict(zip(self.names, self.sums.tolist(), strict=True))
@@ -88,7 +100,14 @@ class StepStats:
         over |= {
             f"{name}/{own}": f"{MEANS[name]}/{own}" for name in REWARDS if name in defined for own in self.datasets
         }
-        return self._losses(sums) | {name: sums[name] / sums[count] for name, count in over.items() if sums[count]}
+        means = {name: sums[name] / sums[count] for name, count in over.items() if sums[count]}
+        spread = self._spread([sums[name] for name in SPREAD]) if MARGINS in means else {}
+        return self._losses(sums) | means | spread
+
+    def _spread(self, counts: list[float]) -> dict[str, Any]:
+        """Quantiles and histogram of the margins."""
+        found = histogram.quantiles(counts, list(SHARES))
+        return {**dict(zip(QUANTILES, found, strict=True)), HISTOGRAM: histogram.by_bin(counts)}
 
     def _losses(self, sums: dict[str, float]) -> dict[str, float]:
         """The weighted sum of the terms and, where there are several, each without its weight."""

@@ -22,6 +22,7 @@ from dpo.config.compose import Composed, as_dict
 from dpo.config.schema import RunConfig
 from dpo.data.groups import Groups
 from dpo.data.loader import Loader
+from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.rows import MicroBatches
 from dpo.data.sets import DataSets
@@ -29,6 +30,8 @@ from dpo.disk import explain
 from dpo.distributed.followed import FollowedEngine
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError, UserError
+from dpo.evaluate.drift import SampledDrift
+from dpo.evaluate.generate import Generator
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import Trained, export
@@ -44,7 +47,7 @@ from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
 from dpo.symptoms import Symptoms
-from dpo.track import make_tracker
+from dpo.track.choose import make_tracker
 from dpo.trainer import Every, Trainer
 
 log = logging.getLogger(__name__)
@@ -209,6 +212,7 @@ class Run:
             held_out=held_out,
             datasets=sets.datasets,
             sampler=self._sampler(sets),
+            drift=self._drift(sets, held_out),
             checkpoints=self.checkpoints,
             stop=self.stop,
             guard=config.guard,
@@ -221,12 +225,21 @@ class Run:
         check = CHECKERS[settings.checker]
         count = max(settings.samples, settings.checked_prompts if check else 0)
         return Sampler(
-            pairs=[sets.held_out[i] for i in range(min(count, len(sets.held_out)))],
+            pairs=_first(count, sets),
             n_shown=settings.samples,
-            max_new_tokens=settings.max_new_tokens,
+            generator=self._generator(),
+            check=check,
+        )
+
+    def _drift(self, sets: DataSets, held_out: HeldOut) -> SampledDrift:
+        pairs = _first(self.config.eval.kl_prompts, sets)
+        return SampledDrift(pairs=pairs, generator=self._generator(), held_out=held_out, seed=self.config.seed)
+
+    def _generator(self) -> Generator:
+        return Generator(
+            max_new_tokens=self.config.eval.max_new_tokens,
             tokenizer=self.text.tokenizer,
             end_of_turn=self.text.template.end_of_turn,
-            check=check,
             world=self.world,
             stop=self.stop,
         )
@@ -292,7 +305,12 @@ class Run:
         rows = (
             [row for row in read_metrics(self.folder.metrics) if row["split"] == "eval"] if self.world.is_main else []
         )
-        return {f"final/{k}": v for row in rows for k, v in row.items() if k not in ("step", "split")}
+        return {f"final/{k}": v for row in rows for k, v in row.items() if isinstance(v, float)}
+
+
+def _first(count: int, sets: DataSets) -> list[TokenizedPair]:
+    """Held-out pairs whose prompts are answered."""
+    return [sets.held_out[i] for i in range(min(count, len(sets.held_out)))]
 
 
 def _overview(trainer: Trainer) -> str:

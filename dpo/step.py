@@ -96,8 +96,14 @@ def step_shares(parts: list[PairLogps], loss: Loss, world: World, *, learning: b
 
 @torch.no_grad()
 def divergence(engine: Engine, reference: Reference, batches: Iterable[Batch], world: World) -> Tensor:
-    """kto's z0 [], nats: the mean of log pi - log ref over the answers of all workers' `batches`, at least zero. An
-    estimate of KL(pi || ref), as long as these answers say nothing of their prompts. A collective."""
+    """kto's z0 [], nats: `mean_log_ratio`, at least zero. An estimate of KL(pi || ref), as long as the answers say
+    nothing of their prompts. A collective."""
+    return mean_log_ratio(engine, reference, batches, world).clamp(min=0)
+
+
+@torch.no_grad()
+def mean_log_ratio(engine: Engine, reference: Reference, batches: Iterable[Batch], world: World) -> Tensor:
+    """The mean of log pi - log ref over the answers of all workers' `batches`, nats: [] float32. A collective."""
     sums = torch.zeros(2, dtype=torch.float64, device=world.device)  # log-ratios, answers
     for batch in batches:
         expected = reference.logps(batch)
@@ -107,7 +113,7 @@ def divergence(engine: Engine, reference: Reference, batches: Iterable[Batch], w
             sums[0] += log_ratios.sum(dtype=torch.float64)
             sums[1] += len(log_ratios)
     world.data_sum(sums)
-    return (sums[0] / sums[1]).clamp(min=0).float()
+    return (sums[0] / sums[1]).float()
 
 
 def pair_logps(batch: Batch, policy: Tensor, reference: Tensor | None, baseline: Tensor | float = 0.0) -> PairLogps:

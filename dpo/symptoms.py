@@ -1,4 +1,5 @@
-"""Numbers that are finite and still go wrong. Each kind is told once, with what was measured and the setting to try.
+"""Numbers that are finite and still go wrong. Each kind is told once (falling chosen answers again when the fall has
+doubled), with what was measured and the setting to try.
 
 A function of the training records alone: a resumed run that reads its metrics.jsonl again knows what it knew.
 """
@@ -31,6 +32,7 @@ class Symptoms:
         self._first: list[Record] = []
         self._last: deque[Record] = deque(maxlen=guard.window)  # those before the present one
         self._at_full_rate: list[Record] = []  # since the learning rate stopped growing
+        self._fall = 1  # multiple of guard.chosen_drop that is told next
         self._untold = {
             "loss": lambda record: self._spike(record, "loss"),
             "grad_norm": lambda record: self._spike(record, "grad_norm"),
@@ -49,7 +51,10 @@ class Symptoms:
         found = {name: text for name, rule in self._untold.items() if (text := rule(record))}
         self._last.append(record)
         for name in found:
-            del self._untold[name]
+            if name == "chosen":
+                self._fall *= 2
+            else:
+                del self._untold[name]
         return [f"step {record['step']}: {text}" for text in found.values()]
 
     def _follow_rate(self, record: Record) -> None:
@@ -89,16 +94,18 @@ class Symptoms:
         )
 
     def _chosen_falls(self, record: Record) -> str | None:
+        """Likelihood displacement (Razin et al. 2024, arXiv:2410.08847): both answers become unlikely, the rejected one
+        faster, and what becomes likely instead is neither."""
         limit, last = self.guard.chosen_drop, list(self._last)[-FEW:]
         if limit is None or len(self._last) < 2 * FEW or "rewards/margins" not in record:
             return None
         before, now = _mean(self._first, "logps/chosen"), _mean(last, "logps/chosen")
-        if not before - now > limit * abs(before):
+        if not before - now > self._fall * limit * abs(before):
             return None
         if not _mean(last, "rewards/margins") > _mean(self._first, "rewards/margins"):
             return None
         return (
-            f"logps/chosen fell from {before:.4g} to {now:.4g} nats while the margins grew: the chosen answers, too, "
+            f"logps/chosen fell from {before:.4g} to {now:.4g} nats while the margins grew: chosen answers, too, "
             f"become unlikely (guard.chosen_drop={limit:g}). {self._nearer()}, or hold them up: loss=rpo, loss=dpop"
         )
 

@@ -19,6 +19,7 @@ from dpo.data.loader import Loader, PreparedStep
 from dpo.distributed.engine import Engine
 from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
+from dpo.evaluate.drift import SampledDrift
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import Sampler
 from dpo.losses.loss import Loss
@@ -62,6 +63,7 @@ class Trainer:
     held_out: HeldOut
     datasets: list[str]  # whose metrics are kept apart, too; empty where there is one
     sampler: Sampler
+    drift: SampledDrift
     checkpoints: Checkpoints
     stop: StopRequest
     guard: GuardConfig
@@ -186,7 +188,7 @@ class Trainer:
             self.world.watchdog.moved("answers to held-out prompts", limited=False)
             answers, shares = self.sampler.sample(self.scorer)
             self.recorder.samples(self.done.step, answers)
-            record |= shares
+            record |= shares | self.drift.measure(self.scorer)
         if record:
             self.measured = {"step": self.done.step, "split": "eval", **record}
             self.recorder.log(self.measured)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo.config.checks_data import data_problems
+from dpo.config.checks_expect import expect_problems
 from dpo.config.checks_loss import loss_problems
 from dpo.config.checks_objective import objective_problems
 from dpo.config.compose import as_dict
@@ -39,6 +40,7 @@ def check(config: RunConfig) -> None:
         *_guard(config),
         *_not_yet(config),
         *_names(config),
+        *expect_problems(config.expect),
     ]
     if problems:
         raise ConfigError(problems)

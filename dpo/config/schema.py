@@ -7,6 +7,7 @@ values it may take or its range (dpo/config/fields.py), which `dpo.config.checks
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpo.config.expect import ExpectConfig
 from dpo.config.fields import number, one_of
 from dpo.config.losses import LossConfig
 
@@ -198,6 +199,7 @@ class TrackConfig:
     wandb: str = one_of("auto", "auto", "online", "offline", "off")  # auto: online when an API key is found
     project: str = "dpo"
     entity: str | None = None
+    tensorboard: bool = False  # the same numbers in <run>/tensorboard, for `tensorboard --logdir outputs`
     progress: bool = True  # the progress bar
 
 
@@ -208,6 +210,7 @@ class EvalConfig:
     every: int = number(0, low=0)  # steps; 0: before the first step and after the last
     fraction: float = number(0.05, low=0, high=0.9)  # of the prompts, chosen by hash
     samples: int = number(3, low=0)  # held-out prompts answered before and after training
+    kl_prompts: int = number(0, low=0)  # held-out prompts whose answers are drawn for kl/samples, before and after
     max_new_tokens: int = number(128, low=1)
     checker: str = one_of("none", "none", "demo")  # program that judges sampled answers
     checked_prompts: int = number(128, low=0)  # held-out prompts answered for the checker
@@ -252,3 +255,4 @@ class RunConfig:
     track: TrackConfig = field(default_factory=TrackConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    expect: ExpectConfig = field(default_factory=ExpectConfig)

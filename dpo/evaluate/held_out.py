@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class HeldOut:
     world: World
     stop: StopRequest
 
-    def measure(self) -> dict[str, float]:
+    def measure(self) -> dict[str, Any]:
         """Means over the set; empty when there is none. A collective.
 
         Raises:
@@ -44,9 +45,9 @@ class HeldOut:
         self.engine.scorer.eval()
         baseline: Tensor | float = 0.0
         if self.loss.needs_mismatched:
-            baseline = divergence(self.engine, self.reference, self._batches(self.mismatched), self.world)
+            baseline = divergence(self.engine, self.reference, self.batches(self.mismatched), self.world)
         counts, seen = [], []
-        for batch in self._batches(self.groups):
+        for batch in self.batches(self.groups):
             counts.append(batch.counts)
             seen.append(look(self.engine, self.reference, batch, self.loss, baseline))
         self.engine.scorer.train()
@@ -57,7 +58,7 @@ class HeldOut:
         self.world.data_sum(stats.sums)
         return stats.record()
 
-    def _batches(self, groups: PromptGroups) -> Iterator[Batch]:
+    def batches(self, groups: PromptGroups) -> Iterator[Batch]:
         """Those of this worker, equally many on each."""
         number = 0
         for begin in range(0, len(groups), TOGETHER):

@@ -97,7 +97,7 @@ KINDS = (
         function=sft,
         knobs=SftLossConfig,
         equation="-c per token; with answers=both -c and -r",
-        paper="maximum likelihood",
+        paper="Supervised fine-tuning by maximum likelihood",
         per="token",
         unpaired=True,
         needs_reference=False,

@@ -123,7 +123,7 @@ def test_a_named_zero_stage_stays() -> None:
         ("optim", ["`optim`", "group.setting=value"]),
         ("+optim.new=3", ["+optim.new=3", "leave out the +"]),
         ("~track", ["~track", "only changed"]),
-        ("optim.lr=1e-6,1e-5", ["optim.lr=1e-6,1e-5", "sweep", "loop"]),
+        ("optim.lr=1e-6,1e-5", ["optim.lr=1e-6,1e-5", "sweep", "python -m dpo sweep"]),
     ],
 )
 def test_a_slip_is_named_with_what_was_meant(override: str, said: list[str]) -> None:

@@ -11,7 +11,7 @@ from dpo.data.batch import PairLogps, PromptGroup
 from dpo.data.collate import collate
 from dpo.losses.loss import Loss
 from dpo.losses.registry import LOSSES
-from dpo.metrics import DRIFT, LOGPS, REWARDS, TIE, StepStats, accuracies
+from dpo.metrics import DRIFT, HISTOGRAM, LOGPS, QUANTILES, REWARDS, TIE, StepStats, accuracies
 
 pytestmark = pytest.mark.unit
 
@@ -65,7 +65,9 @@ def test_uneven_batches_of_several_workers_add_up() -> None:
     ]
     together = measured(loss, *parts).record()
     added = StepStats(loss, sums=sum((measured(loss, part).sums for part in parts), torch.zeros(1, dtype=DOUBLE)))
-    assert added.record() == pytest.approx(together, rel=1e-14)
+    found = added.record()
+    assert found.pop(HISTOGRAM) == together.pop(HISTOGRAM)
+    assert found == pytest.approx(together, rel=1e-14)
     means = [measured(loss, part).record()["loss"] for part in parts]
     assert together["loss"] != pytest.approx(sum(means) / 2, rel=1e-3)
 
@@ -120,7 +122,8 @@ def test_what_is_not_a_number_is_never_logged_as_one() -> None:
     assert math.isnan(StepStats(loss).record()["loss"]), "no step was applied: 0.0 would look perfect"
     record = measured(loss, ([group(5, 2), group(4, 3)], [math.nan, -1.0, -3.0, -2.0], [-4.0] * 4)).record()
     without = ("logps/rejected", "rewards/rejected")  # these answers are finite
-    assert {name for name, value in record.items() if not math.isnan(value)} == set(without)
+    assert record.pop(HISTOGRAM) == {"-27": 1}, "the one margin that is a number, -0.1"
+    assert {name for name, value in record.items() if not math.isnan(value)} == {*without, *QUANTILES}
 
 
 def test_a_mix_logs_every_term_without_its_weight() -> None:

@@ -72,12 +72,13 @@ def test_an_accuracy_that_stays_at_one_half() -> None:
 def test_chosen_answers_that_collapse() -> None:
     """From -200 to below -300 nats while margins grow; without that it is another kind of fault."""
     falling = [record(step, **{"logps/chosen": -200.0 - step}) for step in range(1, 300)]
-    (text,) = seen(symptoms(), falling)
-    assert "logps/chosen fell from -205.5 to" in text
+    text, again = seen(symptoms(), falling)
+    assert "logps/chosen fell from -205.5 to -308" in text
+    assert "logps/chosen fell from -205.5 to -411" in again, "once more, when the fall has doubled"
     assert "guard.chosen_drop=0.5" in text
     assert "Raise loss.beta (0.1)" in text
     assert "loss=rpo" in text
-    (other,) = seen(Symptoms(GuardConfig(), OptimConfig(lr=5e-7), beta=None), falling)
+    other, _ = seen(Symptoms(GuardConfig(), OptimConfig(lr=5e-7), beta=None), falling)
     assert "Lower optim.lr (5e-07)" in other and "loss.beta" not in other
     assert seen(symptoms(), [row | {"rewards/margins": -row["rewards/margins"]} for row in falling]) == []
     assert seen(symptoms(chosen_drop=None), falling) == []

@@ -1,7 +1,7 @@
 """The groups of a run: which pairs the model reads together, and whether they are what the loss asks for."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dpo.config.losses import KtoLossConfig
 from dpo.config.schema import RunConfig
 from dpo.data.groups import Groups, chosen_alone, group_pairs, joined
+from dpo.data.heads import Heads
 from dpo.data.mismatched import mismatched
 from dpo.data.sets import DataSets
 from dpo.data.store.pairs import PairView
@@ -33,11 +34,13 @@ class Sides:
     # For losses that ask for it: the prompt of every group with the answers to another one.
     train_mismatched: Groups | None = None
     held_out_mismatched: Groups | None = None
+    # For losses that ask for tails, where the reference's are not computed beside the policy's.
+    heads: list[Heads] = field(default_factory=list)
 
     @property
     def sections(self) -> list[Groups]:
         """All whose responses need a reference."""
-        found = (self.train, self.held_out, self.train_mismatched, self.held_out_mismatched)
+        found = (self.train, self.held_out, self.train_mismatched, self.held_out_mismatched, *self.heads)
         return [groups for groups in found if groups is not None]
 
 
@@ -73,6 +76,10 @@ def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
     found = Sides(train=sides[0], held_out=sides[1], supplied=own is not None)
     if loss.needs_mismatched:
         found.train_mismatched, found.held_out_mismatched = mismatched(sides[0]), mismatched(sides[1])
+    if loss.needs_tails:
+        for side in sides:
+            side.tailed = True
+        found.heads = [Heads(side) for side in sides] if config.reference.kind == "cached" else []
     return found
 
 

@@ -102,6 +102,8 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Sides, world:
     responses = Responses([*sections, *checked])
     if len(responses):
         _look_up_or_compute(config, reference_source(config.reference, source), responses, world, stop)
+    for heads in groups.heads:
+        heads.give_tails()
     supplied.compare(spots, [group for section in checked for group in section], world.precision)
 
 

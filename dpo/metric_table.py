@@ -28,7 +28,7 @@ REWARDING = "all losses but sft"
 METRICS = (
     Metric(
         name="loss",
-        formula="mean over pairs; of kto over answers, of sft over answer tokens, of mix the weighted sum",
+        formula="mean over pairs, with their weights; of kto over answers, of sft over answer tokens, of mix the sum",
         unit="nats",
     ),
     Metric(name="loss/<term>", formula="of one term, without its weight", unit="nats", when="loss=mix"),
@@ -66,9 +66,10 @@ METRICS = (
     ),
     Metric(
         name="rewards/baseline",
-        formula="what rewards are measured from: beta times the divergence, or the running mean of rewards",
+        formula="what rewards are measured from: beta times the divergence, or the running mean of rewards (beta_dpo: of "
+        "margins)",
         unit="nats times beta",
-        when="loss=kto, bco",
+        when="loss=kto, bco, beta_dpo",
     ),
     Metric(name="logps/chosen", formula="sum of log pi over the chosen answer; mean", unit="nats"),
     Metric(name="logps/rejected", formula="sum of log pi over the rejected answer; mean", unit="nats"),
@@ -95,8 +96,8 @@ METRICS = (
     ),
     _training("grad_norm", "Euclidean norm of the gradient, before clipping"),
     _training("learning_rate", "of the step"),
-    _training("beta", "of the step", when="loss.beta_final"),
-    _training("beta/<term>", "of the step, of one term", when="loss=mix with beta_final"),
+    _training("beta", "of the step", when="loss.beta_final; loss=beta_dpo"),
+    _training("beta/<term>", "of the step, of one term", when="loss=mix with one of these"),
     _training("epoch", "passes over the training pairs so far"),
     _training("pairs", "trained on so far", "pairs"),
     _training("tokens", "trained on so far; a prompt's count once, padding never", "tokens"),

@@ -90,6 +90,7 @@ class SelfCheck:
         kept = self.reference.logps(batch)
         assert kept is not None
         own = (policy - kept).abs() / batch.tokens * (batch.n_pairs > 0)  # a filler has no value
+        own = own[: batch.n_responses]  # a tail's is the difference of two, divided by few tokens
         difference = self.world.gather(own.max()[None]).max().item()
         if not difference <= OWN_FORWARD[self.world.precision]:
             raise SelfCheckError(
@@ -127,4 +128,5 @@ def _shortened(group: PromptGroup) -> PromptGroup:
         prompt_ids=group.prompt_ids[-COMPARED:],
         responses=[response[:COMPARED] for response in group.responses],
         contexts=[],
+        tailed=False,
     )

@@ -122,6 +122,7 @@ def pair_logps(batch: Batch, policy: Tensor, reference: Tensor | None, baseline:
         reference=reference,
         tokens=batch.tokens,
         pairs=batch.pairs,
+        tails=batch.tails,
         desirable=batch.desirable,
         undesirable=batch.undesirable,
         datasets=batch.datasets,

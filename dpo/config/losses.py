@@ -52,6 +52,13 @@ class WpoLossConfig(BetaLossConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class LdDpoLossConfig(BetaLossConfig):
+    name: str = one_of("ld_dpo", "ld_dpo")
+    beta: float = number(0.1, above=0, usual="0.01 to 0.5")
+    alpha: float = number(0.5, low=0, high=1, usual="0 to 1")  # of what one answer has more than the other; 1: DPO
+
+
+@dataclass(kw_only=True, slots=True)
 class RobustLossConfig(BetaLossConfig):
     name: str = one_of("robust", "robust")
     beta: float = number(0.1, above=0, usual="0.01 to 0.5")
@@ -223,6 +230,7 @@ SCHEMAS: tuple[type[LossConfig], ...] = (
     SigmoidLossConfig,
     BetaDpoLossConfig,
     WpoLossConfig,
+    LdDpoLossConfig,
     RobustLossConfig,
     HingeLossConfig,
     IpoLossConfig,

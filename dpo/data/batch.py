@@ -1,6 +1,7 @@
 """What one forward pass reads, and what comes out of it per response.
 
-Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
+Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys. For
+losses that ask for the tails of pairs, these stand behind the responses wherever [R] is written: [R + P].
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,8 @@ class PromptGroup:
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
     margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
     weights: list[float] = field(default_factory=list)  # of every pair: of its loss among those of the step
+    tailed: bool = False  # whether the loss asks for `tails`
+    tail_reference: list[float] | None = None  # of every pair's tail, like `reference`
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
@@ -79,6 +82,20 @@ class PromptGroup:
             return range(count)
         bounds = [0, *(bound for span in spans for bound in span), count]
         return [i for start, end in zip(bounds[::2], bounds[1::2], strict=True) for i in range(start, end)]
+
+    @property
+    def tails(self) -> list[tuple[int, range]]:
+        """Of every pair, where the loss asks for it: its longer response, and which of the scored tokens of that come
+        behind as many as the shorter one has."""
+        if not self.tailed:
+            return []
+        scored = [len(self.scored(number)) for number in range(len(self.responses))]
+        found = []
+        for chosen, rejected in self.pairs:
+            assert chosen is not None and rejected is not None, "an unpaired row has no tail"
+            longer, shorter = (chosen, rejected) if scored[chosen] >= scored[rejected] else (rejected, chosen)
+            found.append((longer, range(scored[shorter], scored[longer])))
+        return found
 
     @property
     def row_tokens(self) -> int:
@@ -150,7 +167,9 @@ class Batch:
     segments: Segments | None = None
     scored: Tensor  # [S] int64, index into the flattened [B * T] of the position that predicts the target
     targets: Tensor  # [S] int64, token ids
-    response: Tensor  # [S] int64, index of the response in 0..R-1
+    response: Tensor  # [S] int64, index of the response in 0..R-1; behind them of the tails that `again` counts in
+    again: Tensor | None = None  # [N] int64, scored positions whose tokens lie in a tail, too
+    tails: Tensor | None = None  # [P] int64, the tail of every pair among responses and tails
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
     desirable: Tensor  # [D] int64, responses of unpaired rows with a good answer
@@ -166,6 +185,11 @@ class Batch:
     @property
     def n_pairs(self) -> int:
         return self.counts.pairs
+
+    @property
+    def n_responses(self) -> int:
+        """R, without tails."""
+        return len(self.tokens) - (0 if self.tails is None else len(self.tails))
 
     def to(self, device: torch.device) -> "Batch":
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -195,6 +219,7 @@ class PairLogps:
     reference: Tensor | None  # [R]; None for losses without a reference
     tokens: Tensor  # [R] float32, scored tokens
     pairs: Tensor  # [P, 2] int64
+    tails: Tensor | None = None  # [P] int64, as in `Batch`
     desirable: Tensor = field(default_factory=_nothing)  # [D] int64, as in `Batch`
     undesirable: Tensor = field(default_factory=_nothing)  # [U]
     datasets: list[str] = field(default_factory=list)  # [P + D + U]

@@ -76,15 +76,22 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     good = [i for i, (_, rejected) in enumerate(rows) if rejected is None]
     bad = [i for i, (chosen, _) in enumerate(rows) if chosen is None]
     lengths = torch.tensor([len(targets) for targets in scored])
+    tails = [(first[g] + r, tokens) for g, group in enumerate(groups) for r, tokens in group.tails]
+    begins = [0, *accumulate(lengths.tolist())]
+    again = [begins[r] + i for r, tokens in tails for i in tokens]
+    sizes = torch.cat([lengths, torch.tensor([len(tokens) for _, tokens in tails], dtype=torch.long)])
     reference = [value for group in groups for value in group.reference or ()]
+    reference += [value for group in groups for value in group.tail_reference or ()]
     margins = [value for group in groups for value in group.margins or ()]
     return {
         "margins": torch.tensor(margins) if len(margins) == len(pairs) else None,
         "weights": torch.tensor([weights[i] for i in (*pairs, *good, *bad)], dtype=torch.float64),
-        "reference": torch.tensor(reference) if len(reference) == len(scored) else None,
+        "reference": torch.tensor(reference) if len(reference) == len(sizes) else None,
         "targets": torch.tensor([token for targets in scored for token in targets]),
-        "response": torch.repeat_interleave(torch.arange(len(scored)), lengths),
-        "tokens": lengths.float(),
+        "response": torch.repeat_interleave(torch.arange(len(sizes)), sizes),
+        "again": torch.tensor(again, dtype=torch.long) if tails else None,
+        "tails": torch.arange(len(scored), len(sizes)) if tails else None,
+        "tokens": sizes.float(),
         "pairs": torch.tensor([rows[i] for i in pairs], dtype=torch.long).reshape(-1, 2),
         "desirable": torch.tensor([rows[i][0] for i in good], dtype=torch.long),
         "undesirable": torch.tensor([rows[i][1] for i in bad], dtype=torch.long),

@@ -110,4 +110,6 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
         reference=group.reference and [group.reference[r] for r in kept],
         margins=group.margins and [group.margins[i] for i in pairs],
         weights=[group.weights[i] for i in pairs],
+        tailed=group.tailed,
+        tail_reference=group.tail_reference and [group.tail_reference[i] for i in pairs],
     )

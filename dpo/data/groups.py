@@ -35,6 +35,8 @@ class Groups:
         # [P, 2] log-probabilities of chosen and rejected under the reference, nats, in the order of `members`; NaN:
         # not known, None: of no pair.
         self.reference: NDArray[np.float32] | None = None
+        self.tailed = False  # for losses that ask for the tails of pairs
+        self.tail_reference: NDArray[np.float32] | None = None  # [P] of these, likewise
 
     @property
     def sizes(self) -> Numbers:
@@ -56,6 +58,9 @@ class Groups:
         group = together(members)
         if self.reference is not None:
             group.reference = values_of(group, self.reference[begin:end].tolist())
+        group.tailed = self.tailed
+        if self.tail_reference is not None:
+            group.tail_reference = self.tail_reference[begin:end].tolist()
         return group
 
     def some(self, numbers: Numbers) -> "Groups":

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dpo.data.pair import Spans
 
 BYTES = 16  # of a response's key: 2^64 responses before two of them are likely to share one
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps of splitmix64
 
 
 def prompt_key(prompt_ids: list[int]) -> int:
@@ -27,3 +31,21 @@ def response_keys(prompt_ids: list[int], responses: Iterable[tuple[list[int], Sp
         if context:
             whole.update(array("i", [-1, *chain.from_iterable(context)]).tobytes())
         yield whole.digest()
+
+
+def cut_keys(
+    keys: NDArray[np.bytes_], kept: NDArray[np.integer], seeds: NDArray[np.uint64] | None = None
+) -> NDArray[np.bytes_]:
+    """[n] keys of the first `kept` tokens of the responses with these `keys`, without reading them; `seeds` [n]: behind
+    other prompts, with these keys. Both are random numbers already, so that two of the results are equal no sooner."""
+    mixed = kept.astype(np.uint64) * np.uint64(2 * GOLDEN % 2**64) + (np.uint64(0) if seeds is None else seeds)
+    lanes = np.stack([_mixed(mixed), _mixed(mixed + np.uint64(GOLDEN))], -1)  # [n, 2 halves of a key]
+    halves = np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
+    return (halves ^ lanes).view(f"S{BYTES}")[:, 0]
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's output function (Steele et al. 2014, doi:10.1145/2660193.2660195): neighbours become unlike."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

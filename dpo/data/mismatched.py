@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpo.data.groups import Groups, Numbers
+from dpo.data.keys import cut_keys
 from dpo.data.pair import Spans, TokenizedPair
-from dpo.data.store.columns import KEY_TYPE, KEYS
+from dpo.data.store.columns import KEYS
 from dpo.errors import DataError
 
 ANSWERS = ("chosen_ids", "rejected_ids")
-GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps of splitmix64
 
 
 def mismatched(groups: Groups) -> Groups:
@@ -54,8 +54,8 @@ class _Mismatched:
             prompt_ids=own.prompt_ids,
             chosen_ids=other.chosen_ids[:chosen],
             rejected_ids=other.rejected_ids[:rejected],
-            chosen_context=_within(other.chosen_context, chosen),
-            rejected_context=_within(other.rejected_context, rejected),
+            chosen_context=within(other.chosen_context, chosen),
+            rejected_context=within(other.rejected_context, rejected),
             source=own.source,
             dataset=own.dataset,
             id=own.id,
@@ -65,15 +65,12 @@ class _Mismatched:
         return self.take(name, np.arange(len(self)))
 
     def take(self, name: str, numbers: Numbers) -> NDArray[Any]:
-        """Of the prompt. The keys of the responses are made of those of prompt and answer and of the number of tokens
-        that are kept, without reading them: both are random numbers already, so that two keys are equal no sooner."""
+        """Of the prompt; the keys of the responses are made of those of prompt and answer."""
         if name != KEYS:
             return self._pairs.take(name, self._prompts[numbers])
-        prompts = self._pairs.take("prompt_key", self._prompts[numbers])
-        seeds = prompts[:, None] + self._kept[numbers].astype(np.uint64) * np.uint64(2 * GOLDEN % 2**64)
-        lanes = np.stack([_mixed(seeds), _mixed(seeds + np.uint64(GOLDEN))], -1)  # [n, 2 answers, 2 halves of a key]
+        prompts = np.repeat(self._pairs.take("prompt_key", self._prompts[numbers]), 2)
         answers = self._pairs.take(KEYS, self._answers[numbers])
-        return (answers.view("<u8").reshape(-1, 2, 2) ^ lanes).view(KEY_TYPE)[:, :, 0]
+        return cut_keys(answers.reshape(-1), self._kept[numbers].reshape(-1), prompts).reshape(-1, 2)
 
     def lengths(self, name: str) -> NDArray[np.int64]:
         """Of prompts and answers."""
@@ -105,14 +102,7 @@ def _next_other_prompts(groups: Groups, firsts: Numbers) -> Numbers:
     return (ends[own] + 1) % len(keys)
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's output function (Steele et al. 2014, doi:10.1145/2660193.2660195): neighbours become unlike."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _within(spans: Spans, n_kept: int) -> Spans:
+def within(spans: Spans, n_kept: int) -> Spans:
     """What of an answer's first tokens is not scored. Where that would be all, everything is: any text will do."""
     found = tuple((begin, min(end, n_kept)) for begin, end in spans if begin < n_kept)
     return () if sum(end - begin for begin, end in found) == n_kept else found

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 
 from dpo.data.batch import Batch, Segments
@@ -21,6 +22,10 @@ def shard_sequence(batch: Batch, rank: int, size: int) -> Batch:
     start = rank * width
     padding = (0, width * size - length)
     here = (batch.scored >= start) & (batch.scored < start + width)
+    again, counted = batch.again, here
+    if again is not None:
+        counted = torch.cat([here, here[again]])
+        again = (here.cumsum(0) - 1)[again[here[again]]]
     return replace(
         batch,
         ids=F.pad(batch.ids, padding)[:, start : start + width],
@@ -28,7 +33,8 @@ def shard_sequence(batch: Batch, rank: int, size: int) -> Batch:
         segments=_filled_up(batch.segments, length, width * size),
         scored=batch.scored[here] - start,
         targets=batch.targets[here],
-        response=batch.response[here],
+        response=batch.response[counted],
+        again=again,
     )
 
 

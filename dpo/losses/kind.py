@@ -67,6 +67,7 @@ class LossKind:
     step_beta: Callable[[PairLogps, Any], Tensor] | None = None  # [] where a step has a beta of its own
     needs_reference: bool = True
     needs_margin: bool = False
+    needs_tails: bool = False  # sums over the end of the longer answer of each pair
     needs_alignment: bool = False  # how likely its answers are among the policy's own
     takes_weights: bool = True  # False where a value belongs to no single row
     unpaired: bool = False  # whether it learns from rows with one answer and a label, too

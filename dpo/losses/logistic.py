@@ -10,6 +10,7 @@ from torch import Tensor
 from dpo.config.losses import (
     BetaDpoLossConfig,
     DpopLossConfig,
+    LdDpoLossConfig,
     OdpoLossConfig,
     RdpoLossConfig,
     RobustLossConfig,
@@ -121,6 +122,25 @@ def rdpo(logps: PairLogps, knobs: RdpoLossConfig) -> Tensor:
     return -F.logsigmoid(chosen - rejected)
 
 
+def level_rewards(logps: PairLogps, knobs: LdDpoLossConfig) -> Sides:
+    """b x and b y, where of the tokens that the longer answer has more only `alpha` counts."""
+    assert logps.reference is not None and logps.tails is not None
+    x, y = ratios(logps)
+    chosen, rejected = logps.sides(logps.tokens)
+    more = (1 - knobs.alpha) * (logps.policy - logps.reference)[logps.tails]
+    zero = torch.zeros_like(more)
+    return (
+        knobs.beta * (x - torch.where(chosen > rejected, more, zero)),
+        knobs.beta * (y - torch.where(chosen < rejected, more, zero)),
+    )
+
+
+def ld_dpo(logps: PairLogps, knobs: LdDpoLossConfig) -> Tensor:
+    """DPO in which tokens of the longer answer count less from where the shorter one has ended."""
+    chosen, rejected = level_rewards(logps, knobs)
+    return -F.logsigmoid(chosen - rejected)
+
+
 def positive_rewards(logps: PairLogps, knobs: DpopLossConfig) -> Sides:
     x, y = ratios(logps)
     return knobs.beta * (x - knobs.dpop_lambda * torch.relu(-x)), knobs.beta * y
@@ -160,6 +180,16 @@ KINDS = (
         "ln sum_v pi(v)^2 over the tokens t of each answer",
         paper="Zhou et al. 2024, arXiv:2406.11827",
         needs_alignment=True,
+    ),
+    LossKind(
+        function=ld_dpo,
+        knobs=LdDpoLossConfig,
+        equation="-ls(b (x' - y')), x' and y': x and y with only alpha of what lies behind their first min(Lc, Lr) "
+        "tokens",
+        paper="Liu et al. 2024, arXiv:2409.06411",
+        needs_tails=True,
+        first=ln_2,
+        rewards=level_rewards,
     ),
     LossKind(
         function=robust,

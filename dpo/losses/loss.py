@@ -31,6 +31,7 @@ class Loss:
         kinds = [term.kind for term in self.terms]
         self.needs_reference = any(kind.needs_reference for kind in kinds)
         self.needs_margin = any(kind.needs_margin for kind in kinds)
+        self.needs_tails = any(kind.needs_tails for kind in kinds)
         self.needs_alignment = any(kind.needs_alignment for kind in kinds)
         self.needs_mismatched = any(kind.baseline == "mismatched" for kind in kinds)
         self.scope: Literal["pair", "step"] = "step" if any(kind.scope == "step" for kind in kinds) else "pair"

@@ -13,7 +13,7 @@ def join(parts: list[PairLogps]) -> PairLogps:
     real = [part for part in parts if part.real]
     starts = [0, *accumulate(len(part.policy) for part in real)]
 
-    def placed(responses: list[Tensor]) -> Tensor:
+    def placed(responses: list[Tensor]) -> Tensor:  # or tails, which stand behind them
         return torch.cat([own + start for own, start in zip(responses, starts, strict=False)])
 
     def whole(values: list[Tensor | None]) -> Tensor | None:
@@ -21,12 +21,14 @@ def join(parts: list[PairLogps]) -> PairLogps:
         known = [value for value in values if value is not None]
         return torch.cat(known) if len(known) == len(real) else None
 
+    tails = [part.tails for part in real if part.tails is not None]
     weights = [part.by_kind(part.weights) for part in real if part.weights is not None]
     return PairLogps(
         policy=torch.cat([part.policy for part in real]),
         reference=whole([part.reference for part in real]),
         tokens=torch.cat([part.tokens for part in real]),
         pairs=placed([part.pairs for part in real]),
+        tails=placed(tails) if len(tails) == len(real) else None,
         desirable=placed([part.desirable for part in real]),
         undesirable=placed([part.undesirable for part in real]),
         margins=whole([part.margins for part in real]),

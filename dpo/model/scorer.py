@@ -73,6 +73,8 @@ class Scorer(nn.Module):
             hidden = self.causal_lm.base_model(input_ids=batch.ids, use_cache=False, **inputs).last_hidden_state
         scored = hidden.flatten(0, 1).index_select(0, batch.scored)
         per_token = self.causal_lm.get_output_embeddings()(scored, batch.targets, aligned)
+        if batch.again is not None:
+            per_token = torch.cat([per_token, per_token[..., batch.again]], -1)
         sums = per_token.new_zeros(*per_token.shape[:-1], len(batch.tokens)).index_add(-1, batch.response, per_token)
         return sums if self.sequence is None else self.sequence.sum(sums)
 

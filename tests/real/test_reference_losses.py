@@ -18,8 +18,8 @@ pytestmark = [
 ]
 CASES: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.is_file() else []
 # Losses that the file has none of: the baselines of bco, beta_dpo and kto are no inputs of it, sft is no preference,
-# wpo weighs the pairs.
-WITHOUT = {"bco", "beta_dpo", "kto", "sft", "wpo"}
+# wpo weighs the pairs, ld_dpo their ends.
+WITHOUT = {"bco", "beta_dpo", "kto", "ld_dpo", "sft", "wpo"}
 NAMES = [f"{case['loss']} {case['hyper']}" for case in CASES]
 
 

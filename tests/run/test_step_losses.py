@@ -17,6 +17,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "aot": ("loss=aot",),
     "kto": ("loss=kto", "loss.desirable_weight=1.3"),
     "bco": ("loss=bco",),
+    "ld": ("loss=ld_dpo", "loss.alpha=0.2"),
     "unpaired": (
         "loss=mix",
         "loss.terms=[{name: kto, undesirable_weight: 0.7}, {name: bco, weight: 0.5}, {name: sft, weight: 0.1}]",
@@ -30,6 +31,8 @@ MORE: dict[str, tuple[str, ...]] = {
     "kto-computed": ("loss=kto", "reference=sharded", "layout=padded"),
     "beta-dpo": ("loss=beta_dpo", "loss.momentum=0.5"),
     "wpo": ("loss=wpo", "reference=sharded"),
+    "ld-computed": ("loss=ld_dpo", "loss.alpha=0.2", "reference=sharded"),
+    "ld-kept": ("loss=ld_dpo", "loss.alpha=0.2"),
     "simpo": ("loss=simpo", "loss.beta=2"),
     "odds": ("loss=orpo",),
 }
@@ -87,6 +90,7 @@ def test_sums_and_losses_without_reference(tmp_path: Path) -> None:
     rows, others = (numbers(tmp_path / name / "metrics.jsonl") for name in ("beta-dpo-alone", "beta-stopped"))
     assert rows == others, "the moving average goes on where it was"
     assert len({row["beta"] for row in rows if row["split"] == "train"}) == STEPS
+    assert_near(tmp_path / "ld-kept-shared", tmp_path / "ld-computed-alone")
     kept, computed = (numbers(tmp_path / name / "metrics.jsonl") for name in ("kto-computed-alone", "mix-alone"))
     assert kept[0]["rewards/baseline"] == pytest.approx(0, abs=1e-5)
     assert {"loss/aot_unpaired", "loss/bco", "loss/kto", "loss/sft"} <= computed[0].keys()

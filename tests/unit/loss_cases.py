@@ -1,5 +1,7 @@
 """Log-probabilities of a few pairs for tests of losses, and a way to set every loss up."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ CHOSEN, REJECTED = [-12.5, -40.0, -3.25, -60.0], [-14.0, -31.0, -9.5, -58.5]
 REF_CHOSEN, REF_REJECTED = [-13.0, -37.5, -5.0, -60.75], [-12.0, -33.0, -8.0, -55.0]
 LENGTHS_CHOSEN, LENGTHS_REJECTED = [5.0, 20.0, 2.0, 31.0], [7.0, 11.0, 4.0, 30.0]
 MARGINS = [0.5, 2.0, 0.0, 1.25]
+TAILS, REF_TAILS = [-2.5, -21.0, -4.0, -0.5], [-3.0, -18.0, -2.75, -1.25]  # of the longer answer of each pair
+TAILED = (TAILS, REF_TAILS)
 ALIGNED_CHOSEN, ALIGNED_REJECTED = [-0.5, 0.25, -2.0, 0.75], [-0.25, -1.0, 0.5, -0.5]
 COUNTS = Counts(pairs=7, response_tokens=30, tokens=99, rows=7, answers=14, answer_tokens=30, chosen_tokens=12)
 MIX = [{"name": "sigmoid", "weight": 0.8, "beta": 0.3}, {"name": "aot"}, {"name": "sft", "weight": 0.5}]
@@ -28,31 +32,26 @@ def pair_logps(
     reference: tuple[list[float], list[float]] = (REF_CHOSEN, REF_REJECTED),
     dtype: torch.dtype = DOUBLE,
     baseline: float = 0.0,
+    tails: tuple[list[float], list[float]] = ([], []),
 ) -> PairLogps:
     """Pair i: response i against response n + i."""
-    n = len(chosen)
+    n, t = len(chosen), len(tails[0])
+    more = [abs(c - r) for c, r in zip(LENGTHS_CHOSEN, LENGTHS_REJECTED, strict=True)]
     return PairLogps(
-        policy=torch.tensor([*chosen, *rejected], dtype=dtype),
-        reference=torch.tensor([*reference[0], *reference[1]], dtype=dtype),
-        tokens=torch.tensor([*LENGTHS_CHOSEN[:n], *LENGTHS_REJECTED[:n]]),
+        policy=torch.tensor([*chosen, *rejected, *tails[0]], dtype=dtype),
+        reference=torch.tensor([*reference[0], *reference[1], *tails[1]], dtype=dtype),
+        tokens=torch.tensor([*LENGTHS_CHOSEN[:n], *LENGTHS_REJECTED[:n], *more[:t]]),
         pairs=torch.tensor([(i, n + i) for i in range(n)]),
+        tails=torch.arange(2 * n, 2 * n + t) if t else None,
         margins=torch.tensor(MARGINS[:n], dtype=dtype),
-        alignment=torch.tensor([*ALIGNED_CHOSEN[:n], *ALIGNED_REJECTED[:n]], dtype=dtype),
+        alignment=torch.tensor([*ALIGNED_CHOSEN[:n], *ALIGNED_REJECTED[:n], *[0.0] * t], dtype=dtype),
         baseline=baseline,
     )
 
 
 def moved(logps: PairLogps, by: Tensor) -> PairLogps:
     """With another policy."""
-    return PairLogps(
-        policy=logps.policy + by,
-        reference=logps.reference,
-        tokens=logps.tokens,
-        pairs=logps.pairs,
-        margins=logps.margins,
-        alignment=logps.alignment,
-        baseline=logps.baseline,
-    )
+    return replace(logps, policy=logps.policy + by)
 
 
 def parts(*sizes: int) -> list[PairLogps]:
@@ -60,13 +59,12 @@ def parts(*sizes: int) -> list[PairLogps]:
     found, start = [], 0
     for size in sizes:
         end = start + size
-        found.append(
-            pair_logps(CHOSEN[start:end], REJECTED[start:end], (REF_CHOSEN[start:end], REF_REJECTED[start:end]))
-        )
-        sides = [*range(start, end), *range(4 + start, 4 + end)]
-        found[-1].tokens = pair_logps().tokens[sides]
-        found[-1].alignment = pair_logps().alignment[sides]  # type: ignore[index]
-        found[-1].margins = pair_logps().margins[start:end]  # type: ignore[index]
+        found.append(pair_logps(CHOSEN[:size], REJECTED[:size], tails=(TAILS[:size], TAILS[:size])))
+        whole, own = pair_logps(tails=TAILED), [*range(start, end)]
+        sides = [place + 4 * kind for kind in range(3) for place in own]
+        for name in ("policy", "reference", "tokens", "alignment"):
+            setattr(found[-1], name, getattr(whole, name)[sides])
+        found[-1].margins = whole.margins[own]  # type: ignore[index]
         start = end
     return found
 

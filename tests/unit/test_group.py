@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +94,16 @@ def test_a_group_larger_than_a_row_stands_in_parts(layout: str, tokens: int, pai
         if sum(group.n_pairs for group in groups) > 1:  # one pair alone may be over the limit
             assert collate(groups, layout).ids.numel() <= tokens
             assert pairs is None or sum(group.n_pairs for group in groups) <= pairs
+
+
+def test_tails_follow_their_pairs() -> None:
+    groups = group_pairs(ranked([1], [[2] * 4, [3] * 2, [4]]), most=32)
+    groups.tailed, groups.tail_reference = True, np.array([-1, -2, -3], np.float32)
+    (whole,) = groups
+    parts = list(split_group(whole, lambda group: False))
+    ends = [(group.responses[r][0], tokens) for group in parts for r, tokens in group.tails]
+    assert ends == [(2, range(2, 4)), (2, range(1, 4)), (3, range(1, 2))]
+    assert [group.tail_reference for group in parts] == [[-1], [-2], [-3]]
 
 
 def test_what_fits_is_not_cut() -> None:

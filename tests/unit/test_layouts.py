@@ -6,6 +6,7 @@ are random and small; biases and norms are moved away from zero and one, so that
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -198,6 +199,34 @@ def test_layouts_agree_on_how_likely_an_answer_is_for_the_model(name: str, monke
         logps, alignment = Scorer(copy.deepcopy(model), layout)(collate(GROUPS, layout), aligned=True)
         torch.testing.assert_close(alignment, torch.stack(expected), rtol=1e-4, atol=1e-4)
         assert logps.requires_grad
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_tails_are_sums_over_the_end_of_the_longer_answer(layout: str) -> None:
+    """By the model's own forward, for answers that stand in several pairs, and in part are not scored."""
+    model = random_model(PACKED["qwen2, tied"])
+    without_dropout(model)
+    lengths, contexts = [7, 3, 5], [((1, 3),), (), ()]  # scored: 5, 3, 5
+    own = PromptGroup(
+        prompt_ids=[3, 4, 5],
+        responses=[[(7 * n + i) % VOCAB for i in range(size)] for n, size in enumerate(lengths)],
+        contexts=contexts,
+        pairs=[(0, 1), (1, 2), (0, 2)],
+        pair_ids=["a", "b", "c"],
+        sources=["", "", ""],
+        tailed=True,
+    )
+    assert own.tails == [(0, range(3, 5)), (2, range(3, 5)), (0, range(5, 5))]
+    batch = collate([own, replace(own, prompt_ids=[9])], layout)
+    assert (batch.n_responses, batch.tokens.tolist()[6:]) == (6, [2, 2, 0, 2, 2, 0])
+    sums = Scorer(copy.deepcopy(model), layout)(batch)
+    expected = []
+    for prompt in ([3, 4, 5], [9]):
+        for response in own.responses:
+            logits = model(input_ids=torch.tensor([prompt + response])[:, :-1]).logits[0, len(prompt) - 1 :]
+            expected.append(logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0])
+    ends = [part for first, _, third in (expected[:3], expected[3:]) for part in (first[-2:], third[-2:], first[:0])]
+    torch.testing.assert_close(sums[batch.tails], torch.stack([end.sum() for end in ends]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", PADDED_ONLY)

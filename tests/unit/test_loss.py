@@ -5,7 +5,7 @@ from decimal import Decimal, getcontext
 
 import pytest
 import torch
-from loss_cases import CHOSEN, COUNTS, MIX, REJECTED, knobs_of, pair_logps, parts
+from loss_cases import CHOSEN, COUNTS, MIX, REJECTED, TAILS, knobs_of, pair_logps, parts
 
 from dpo.config.losses import (
     AotLossConfig,
@@ -91,7 +91,7 @@ def test_sft_learns_whose_answers_it_is_told() -> None:
 
 
 def test_the_gradient_does_not_reach_the_reference_and_keeps_no_graph() -> None:
-    logps = pair_logps()
+    logps = pair_logps(tails=(TAILS, TAILS))
     logps.policy.requires_grad_()
     assert logps.reference is not None
     logps.reference.requires_grad_()
@@ -131,8 +131,10 @@ def in_parts(knobs: LossConfig, *sizes: int) -> tuple[list[float], list[float], 
     for logps, share in zip(micro, shares, strict=True):
         values, slope = loss.value_and_slope(logps, loss.units(COUNTS), share)
         sums = [total + value.sum().item() for total, value in zip(sums, values, strict=True)]
-        chosen += slope[: len(logps.pairs)].tolist()
-        rejected += slope[len(logps.pairs) :].tolist()
+        of_chosen, of_rejected, of_tails = slope.split(len(logps.pairs))
+        chosen += of_chosen.tolist()
+        rejected += of_rejected.tolist()
+        assert any(term.kind.needs_tails for term in loss.terms) or not of_tails.any()
     return sums, chosen, rejected
 
 
@@ -157,6 +159,7 @@ def test_joined_parts_are_the_whole() -> None:
     for side in (0, 1):
         assert joined.sides(joined.policy)[side].tolist() == one.sides(one.policy)[side].tolist()
         assert joined.sides(joined.tokens)[side].tolist() == one.sides(one.tokens)[side].tolist()
+    assert joined.tails is not None and joined.policy[joined.tails].tolist() == TAILS
     assert joined.margins is not None and one.margins is not None
     assert joined.margins.tolist() == one.margins.tolist()
 
@@ -168,7 +171,7 @@ def test_joined_weights_follow_their_rows() -> None:
     other.undesirable, other.weights = torch.tensor([0]), torch.tensor([4.0, 5.0, 6.0])
     joined = join([one, other])
     assert joined.weights is not None and joined.weights.tolist() == [1, 2, 4, 5, 3, 6]
-    assert joined.desirable.tolist() == [1] and joined.undesirable.tolist() == [4]
+    assert joined.desirable.tolist() == [1] and joined.undesirable.tolist() == [6]
     assert join(parts(2, 2)).weights is None
 
 

@@ -16,7 +16,10 @@ from loss_cases import (
     MARGINS,
     REF_CHOSEN,
     REF_REJECTED,
+    REF_TAILS,
     REJECTED,
+    TAILED,
+    TAILS,
     computed,
     knobs_of,
     moved,
@@ -66,6 +69,11 @@ def own_weight(i: int) -> float:
     return min(1.0, math.exp(ALIGNED_CHOSEN[i]) * math.exp(ALIGNED_REJECTED[i]))
 
 
+def longer_by(i: int) -> float:
+    """The ratio of the tail, positive on the chosen answer's side."""
+    return (TAILS[i] - REF_TAILS[i]) * (1 if LENGTHS_CHOSEN[i] > LENGTHS_REJECTED[i] else -1)
+
+
 def f_dpo(f: Callable[[float], float]) -> Callable[[int], float]:
     return lambda i: -ls(0.3 * (f(X[i]) - f(Y[i])))
 
@@ -94,6 +102,8 @@ WRITTEN: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
         {"beta": 0.3, "label_smoothing": 0.2},
         lambda i: own_weight(i) * (-0.8 * ls(0.3 * (X[i] - Y[i])) - 0.2 * ls(-0.3 * (X[i] - Y[i]))),
     ),
+    ("ld_dpo", {"beta": 0.3, "alpha": 0.2}, lambda i: -ls(0.3 * (X[i] - Y[i] - 0.8 * longer_by(i)))),
+    ("ld_dpo", {"beta": 0.3, "alpha": 1.0}, lambda i: -ls(0.3 * (X[i] - Y[i]))),
     (
         "robust",
         {"beta": 0.3, "label_smoothing": 0.2},
@@ -175,9 +185,9 @@ def test_every_loss_is_written_down_here() -> None:
 def test_values_are_those_of_the_formula(name: str, knobs: dict[str, Any], written: Callable[[int], float]) -> None:
     """In float64 to the last digits. In float32 the functions themselves, before the widening that `Loss` does, against
     the same rounded numbers in float64."""
-    values, _ = computed(Loss(knobs_of(name, **knobs)), pair_logps(baseline=Z0))
+    values, _ = computed(Loss(knobs_of(name, **knobs)), pair_logps(baseline=Z0, tails=TAILED))
     assert values.tolist() == pytest.approx([written(i) for i in range(UNITS[LOSSES[name].per])], rel=1e-12, abs=1e-14)
-    single = pair_logps(dtype=torch.float32, baseline=BASELINES.get(name, Z0))
+    single = pair_logps(dtype=torch.float32, baseline=BASELINES.get(name, Z0), tails=TAILED)
     kind, own = LOSSES[name], knobs_of(name, **knobs)
     exact = kind.function(single.widened(), own).tolist()
     assert kind.function(single, own).tolist() == pytest.approx(exact, rel=1e-5, abs=1e-6)
@@ -187,15 +197,15 @@ def test_values_are_those_of_the_formula(name: str, knobs: dict[str, Any], writt
 def test_slopes_are_the_derivatives(name: str, knobs: dict[str, Any], written: Callable[[int], float]) -> None:
     """By central differences of the sum over the step, divided by its units. bco's shift and beta_dpo's beta count as
     constants."""
-    logps = pair_logps(baseline=Z0)
+    logps = pair_logps(baseline=Z0, tails=TAILED)
     _, slope = computed(Loss(knobs_of(name, **knobs)), logps, units=4)
     kind, own = LOSSES[name], knobs_of(name, **knobs)
     if name == "beta_dpo":
         kind, own = LOSSES["sigmoid"], knobs_of("sigmoid", beta=STEP_BETA)
     logps.baseline = BASELINES.get(name, Z0)
     h = 1e-5
-    for i in range(8):
-        step = torch.zeros(8, dtype=DOUBLE)
+    for i in range(len(slope)):
+        step = torch.zeros(len(slope), dtype=DOUBLE)
         step[i] = h
         higher, lower = (kind.function(moved(logps, by), own).sum().item() for by in (step, -step))
         assert slope[i].item() == pytest.approx((higher - lower) / (2 * h) / 4, abs=1e-7, rel=1e-7)
@@ -204,7 +214,7 @@ def test_slopes_are_the_derivatives(name: str, knobs: dict[str, Any], written: C
 @pytest.mark.parametrize("kind", [k for k in LOSSES.values() if k.first(k.knobs()) is not None], ids=lambda k: k.name)
 def test_first_values_in_closed_form(kind: LossKind) -> None:
     """Policy = reference: the same number for every pair, whatever the lengths and margins."""
-    same = pair_logps(reference=(CHOSEN, REJECTED))
+    same = pair_logps(reference=(CHOSEN, REJECTED), tails=(TAILS, TAILS))
     for knobs in (kind.knobs(), kind.knobs(beta=0.7)):
         loss = Loss(knobs)
         assert loss.first is not None
@@ -212,7 +222,7 @@ def test_first_values_in_closed_form(kind: LossKind) -> None:
 
 
 def test_losses_without_a_closed_form_depend_on_the_data() -> None:
-    same = pair_logps(reference=(CHOSEN, REJECTED))
+    same = pair_logps(reference=(CHOSEN, REJECTED), tails=(TAILS, TAILS))
     for kind in PREFERENCES:
         if kind.first(kind.knobs()) is None:
             assert len(set(computed(Loss(kind.knobs()), same)[0].tolist())) > 1, kind.name
@@ -222,9 +232,9 @@ def test_losses_without_a_closed_form_depend_on_the_data() -> None:
 def test_a_better_chosen_answer_has_the_higher_reward(kind: LossKind) -> None:
     """Rewards rank a pair as the loss itself does: the margin grows along the way down."""
     assert kind.rewards is not None
-    logps = pair_logps(baseline=Z0)
+    logps = pair_logps(baseline=Z0, tails=TAILED)
     chosen, rejected = kind.rewards(logps, kind.knobs())
-    up = torch.tensor([0.01] * 4 + [-0.01] * 4, dtype=DOUBLE)
+    up = torch.tensor([0.01] * 4 + [-0.01] * 4 + [0.0] * 4, dtype=DOUBLE)
     better, worse = kind.rewards(moved(logps, up), kind.knobs())
     assert ((better - worse) > (chosen - rejected)).all()
     assert chosen.shape == rejected.shape == (4,)

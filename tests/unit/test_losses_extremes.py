@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import DOUBLE, computed, knobs_of, pair_logps
+from loss_cases import DOUBLE, TAILED, computed, knobs_of, pair_logps
 
 from dpo.losses.capped import CERTAIN, LARGEST_EXPONENT, expm1_capped, log_odds
 from dpo.losses.loss import Loss
@@ -35,8 +35,8 @@ far = st.one_of(
 def test_extremes_stay_finite(name: str, knobs: dict[str, Any], data: st.DataObject, dtype: torch.dtype) -> None:
     """Log-ratios of +-1e4, equal sides, probability one, in every type: a finite loss, a slope that float32 can square,
     and both again from the functions in the type itself where that is float32 or wider."""
-    sides = [data.draw(st.lists(far, min_size=2, max_size=2)) for _ in range(4)]
-    logps = pair_logps(sides[0], sides[1], (sides[2], sides[3]), dtype=dtype)
+    sides = [data.draw(st.lists(far, min_size=2, max_size=2)) for _ in range(6)]
+    logps = pair_logps(sides[0], sides[1], (sides[2], sides[3]), tails=(sides[4], sides[5]), dtype=dtype)
     values, slope = computed(Loss(knobs_of(name, **knobs)), logps)
     assert values.isfinite().all()
     assert (slope.double() ** 2 < torch.finfo(torch.float32).max).all()
@@ -54,18 +54,18 @@ FLAT = ("apo_zero", "apo_down", "kto", "exo_pair")  # by their formula: bounded 
 )
 def test_a_pair_far_on_the_wrong_side_still_pulls(name: str, knobs: dict[str, Any]) -> None:
     """Past a cap a loss goes on along its tangent: it never becomes flat where it is largest."""
-    wrong = pair_logps([-9e3] * 2, [-1.0] * 2, ([-1.0] * 2, [-9e3] * 2))
+    wrong = pair_logps([-9e3] * 2, [-1.0] * 2, ([-1.0] * 2, [-9e3] * 2), tails=([0.0] * 2, [0.0] * 2))
     _, slope = computed(Loss(knobs_of(name, **knobs)), wrong)
     assert (slope[:2] < 0).all()
 
 
 def test_weights_of_wpo_end_at_one_and_at_zero() -> None:
-    logps = pair_logps()
-    logps.alignment = torch.tensor([1e4, -1e4, 0.0, 3.0] * 2, dtype=DOUBLE)
+    logps = pair_logps(tails=TAILED)
+    logps.alignment = torch.tensor([1e4, -1e4, 0.0, 3.0] * 3, dtype=DOUBLE)
     values, slope = computed(Loss(knobs_of("wpo")), logps)
     dpo, dpo_slope = computed(Loss(knobs_of("sigmoid")), logps)
     weight = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=DOUBLE)
-    assert values.tolist() == (weight * dpo).tolist() and slope.tolist() == (weight.repeat(2) * dpo_slope).tolist()
+    assert values.tolist() == (weight * dpo).tolist() and slope.tolist() == (weight.repeat(3) * dpo_slope).tolist()
 
 
 def test_below_their_caps_functions_are_exact() -> None:

@@ -156,12 +156,13 @@ def test_every_loss_says_what_it_defines() -> None:
         stats = StepStats(loss)
         batch = collate(part[0], "packed")
         logps = PairLogps(
-            policy=torch.tensor(part[1]),
-            reference=torch.tensor(part[2]),
-            tokens=batch.tokens,
+            policy=torch.tensor([*part[1], -1.0]),
+            reference=torch.tensor([*part[2], -2.0]),
+            tokens=torch.tensor([4.0, 2.0, 2.0]),
             pairs=batch.pairs,
+            tails=torch.tensor([2]),
             margins=torch.ones(1),
-            alignment=torch.zeros(2),
+            alignment=torch.zeros(3),
         )
         stats.add(batch.counts, logps, loss.values(logps, loss.shares([logps], learning=True)[0]))
         found = set(stats.record())

@@ -29,6 +29,7 @@ def row(*shapes: tuple[int, list[int]]) -> Batch:
             pairs=[(0, 1)],
             pair_ids=[f"{prompt}"],
             sources=[""],
+            tailed=True,
         )
         for prompt, lengths in shapes
     ]
@@ -52,12 +53,12 @@ def test_slices_are_equally_long_and_share_out_everything_once(name: str, size: 
     for field in ("ids", "positions"):
         joined = torch.cat([getattr(part, field) for part in parts], dim=1)
         assert torch.equal(joined[:, :length], getattr(whole, field))
-    known = list(zip(whole.scored.tolist(), whole.targets.tolist(), whole.response.tolist(), strict=True))
+    known = list(zip(whole.scored.tolist(), whole.targets.tolist(), whole.response.tolist(), strict=False))
     found = [
         (index + rank * part.ids.shape[1], target, response)
         for rank, part in enumerate(parts)
         for index, target, response in zip(
-            part.scored.tolist(), part.targets.tolist(), part.response.tolist(), strict=True
+            part.scored.tolist(), part.targets.tolist(), part.response.tolist(), strict=False
         )
     ]
     assert sorted(found) == sorted(known)
@@ -65,11 +66,24 @@ def test_slices_are_equally_long_and_share_out_everything_once(name: str, size: 
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("name", ROWS)
+def test_slices_share_out_the_tails(name: str, size: int) -> None:
+    def ends(batch: Batch) -> list[tuple[int, int]]:
+        """(target, tail) of the tokens that count twice; every token is another one."""
+        assert batch.again is not None
+        return list(zip(batch.targets[batch.again].tolist(), batch.response[len(batch.scored) :].tolist(), strict=True))
+
+    found = [end for rank in range(size) for end in ends(shard_sequence(ROWS[name], rank, size))]
+    assert sorted(found) == sorted(ends(ROWS[name]))
+    assert len(found) == (5 if name == "several groups" else 0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
 def test_what_belongs_to_the_row_stays_whole(size: int) -> None:
     whole = ROWS["several groups"]
     for rank in range(size):
         part = shard_sequence(whole, rank, size)
-        for field in ("tokens", "pairs"):
+        for field in ("tokens", "pairs", "tails"):
             assert torch.equal(getattr(part, field), getattr(whole, field))
         assert (part.n_pairs, part.counts.response_tokens) == (3, 17) and part.counts == whole.counts
 
@@ -97,7 +111,7 @@ def test_a_slice_without_scored_positions_has_zero_sums_and_zero_gradients() -> 
     assert len(batch.scored) == 0
     batch.segments = row((16, [1, 1])).segments  # this slice alone
     logps = Scorer(model, "packed").train()(batch)
-    assert logps.tolist() == [0.0, 0.0]
+    assert logps.tolist() == [0.0] * 3  # the tail of no tokens, too
     logps.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 

@@ -54,23 +54,27 @@ def group(number: int, rows: str = PAIRED, weights: Sequence[float] = EVEN) -> P
         datasets=["even" if number % 2 == 0 else "odd"],
         margins=[0.5 * number],
         weights=[weights[number]],
+        tailed=rows[number] == "p",
     )
 
 
 def other(number: int) -> PromptGroup:
     """The prompt with the answers to another one."""
-    return replace(group(number), pairs=[], weights=[])
+    return replace(group(number), pairs=[], weights=[], tailed=False)
 
 
 def entries(batch: Batch, judged: Tensor, others: Tensor) -> Tensor:
-    """[R] of a batch from tables [row, side]."""
+    """[R] of a batch from tables [row, side]; of a tail, half of what its side has."""
     if not batch.n_pairs:
         return judged[0, :1] * 0 - 777
     numbers = [int(i) for i in batch.pair_ids]
     if not batch.rows:
         return others[numbers].flatten()
     there = [(n, side) for n, row in zip(numbers, batch.rows, strict=True) for side in (0, 1) if row[side] is not None]
-    return torch.stack([judged[place] for place in there])
+    tails = []
+    if batch.tails is not None:
+        tails = [judged[n, 0 if LENGTHS[n][0] > LENGTHS[n][1] else 1] / 2 for n in numbers]
+    return torch.stack([*(judged[place] for place in there), *tails])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -66,8 +66,8 @@ METRICS = (
     ),
     Metric(
         name="rewards/baseline",
-        formula="what rewards are measured from: beta times the divergence, or the running mean of rewards (beta_dpo: of "
-        "margins)",
+        formula="what rewards are measured from: beta times the divergence, or the running mean of rewards; for "
+        "beta_dpo of margins",
         unit="nats times beta",
         when="loss=kto, bco, beta_dpo",
     ),

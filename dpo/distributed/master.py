@@ -1,5 +1,5 @@
-"""Before the launcher of one of several machines: is machine 0 where MASTER_ADDR says? The launcher itself goes on asking
-without a word, for minutes, a name that cannot be resolved included (torch 2.13).
+"""Before the launcher of one of several machines: is machine 0 where MASTER_ADDR says? The launcher itself goes on
+asking without a word, for minutes, a name that cannot be resolved included (torch 2.13).
 
     python -m dpo.distributed.master <machines> <number of this one> <MASTER_ADDR> <MASTER_PORT> <seconds to wait>
 """

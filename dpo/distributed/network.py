@@ -1,5 +1,5 @@
-"""Through which network interface gloo speaks to other machines: derived from the way to worker 0's, as gloo's own choice
-is the address of this machine's name, on Debian 127.0.1.1, under which every machine finds itself."""
+"""Through which network interface gloo speaks to other machines: the one on the way to worker 0's. Gloo's own choice is
+the address of this machine's name, on Debian 127.0.1.1, under which every machine finds itself."""
 
 import logging
 import os

@@ -15,10 +15,16 @@ TOOLS = ("ip", "nsenter", "unshare")
 ADDRESSES = ("10.99.0.1", "10.99.0.2")
 PREFIX = "dpo-test"
 
-# As a machine comes up: its name, its /etc/hosts, no name server (which is out of reach, and would be waited for), and its
-# disk, under the same path on both. Then the command.
+# As a machine comes up: its name, its /etc/hosts, no name server (one out of reach would be waited for), and its disk,
+# under the same path on both. Then the command.
 BOOT = """
-hostname "$1"; mount --bind "$2" /etc/hosts; mount --bind /dev/null /etc/resolv.conf; mount --bind "$3" "$4"; cd "$4"; shift 4; exec "$@"
+hostname "$1"
+mount --bind "$2" /etc/hosts
+mount --bind /dev/null /etc/resolv.conf
+mount --bind "$3" "$4"
+cd "$4"
+shift 4
+exec "$@"
 """
 
 
@@ -72,7 +78,9 @@ class Hosts:
         """launch/local.sh on both, with one process each."""
         job = {"NODES": "2", "NPROC": "1", "MASTER_ADDR": ADDRESSES[0], "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5"}
         script = str(ROOT / "launch" / "local.sh")
-        return [host.start(script, *overrides, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all]
+        return [
+            host.start(script, *overrides, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all
+        ]
 
     def finish(self, launched: "list[subprocess.Popen[str]]", name: str, limit_seconds: int = 120) -> list[Ended]:
         """What each leaves behind in its own output folder."""

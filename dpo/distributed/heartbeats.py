@@ -86,10 +86,14 @@ class Heartbeats:
     def _latest(self, rank: int) -> Beat | None:
         return Beat(**json.loads(self._store.get(str(rank)))) if self._store.check([str(rank)]) else None
 
-    def look(self, seconds: float) -> tuple[list[Beat], list[Beat]]:
-        """(silent, living): who sends no beat and who does while watched for so long."""
-        before = self.read()
-        time.sleep(seconds)
+    def look(self, seconds: float, needed: Callable[[], bool] = lambda: True) -> tuple[list[Beat], list[Beat]]:
+        """(silent, living): who sends no beat and who does while watched for so long; nobody when it is `needed` no
+        more."""
+        before, end = self.read(), time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if not needed():
+                return [], []
+            time.sleep(min(left, BEAT_SECONDS))
         after = self.read()
         silent = {rank for rank, beat in after.items() if rank in before and before[rank].number == beat.number}
         return [after[r] for r in sorted(silent)], [after[r] for r in sorted(after.keys() - silent)]

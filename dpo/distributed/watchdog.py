@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -157,15 +157,16 @@ class Watchdog:
     def _judge(self, heartbeats: Heartbeats) -> None:
         """Give the job up, unless something has moved again, or all workers are there and their work has no limit."""
         try:
-            silent, living = heartbeats.look(SILENT_SECONDS if self._limited else GONE_SECONDS)
-            cause, gone = describe_silent(silent) if silent else describe_still(living), bool(silent)
+            silent, living = heartbeats.look(SILENT_SECONDS if self._limited else GONE_SECONDS, self._overdue)
+            if self._overdue() and (self._limited or silent):
+                self._give_up(heartbeats, describe_silent(silent) if silent else describe_still(living))
         except NoAnswer:
-            cause, gone = describe_unreachable(heartbeats.main, socket.gethostname()), self._cut_off(heartbeats)
+            if self._cut_off(heartbeats) and self._overdue():
+                self._leave(describe_unreachable(heartbeats.main, socket.gethostname()))
         except RuntimeError as error:
             where = f"nothing has moved for {self._limit_seconds:g} s at {self._where}"
-            cause, gone = f"{where}, and the store with the other workers' heartbeats is gone: {error}", False
-        if self._overdue() and (self._limited or gone):
-            self._give_up(heartbeats, cause)
+            if self._overdue() and self._limited:
+                self._leave(f"{where}, and the store with the other workers' heartbeats is gone: {error}")
         self._still, self._judging = 0, False
 
     def _cut_off(self, heartbeats: Heartbeats) -> bool:
@@ -179,15 +180,20 @@ class Watchdog:
         return False
 
     def _give_up(self, heartbeats: Heartbeats, cause: str) -> None:
-        """Say why and leave, past the main thread, which may never return from where it is."""
+        """Leave with all others; the first one says why."""
         try:
             if heartbeats.announce(cause):
-                log.error("%s (guard.hang_seconds=%g)", cause, self._limit_seconds)
-                self.tell(cause)
-        except (RuntimeError, OSError):  # no store, no disk
-            log.error("%s (guard.hang_seconds=%g)", cause, self._limit_seconds)
-        finally:
-            os._exit(1)
+                self._leave(cause, self.tell)
+        except RuntimeError:  # no store any more
+            self._leave(cause)
+        os._exit(1)
+
+    def _leave(self, cause: str, tell: Callable[[str], None] = lambda cause: None) -> None:
+        """Past the main thread, which may never return from where it is."""
+        log.error("%s (guard.hang_seconds=%g)", cause, self._limit_seconds)
+        with suppress(OSError):  # no disk
+            tell(cause)
+        os._exit(1)
 
     def _beat(self, rank: int) -> Beat:
         line, waiting = _place(sys._current_frames().get(self._main.ident or 0))

@@ -22,7 +22,7 @@ BEAT_SECONDS = 1.0
 # name is wanted: a busy host delays beats by 1 to 2 s. The second to end it: Python runs nothing else while it sorts a
 # long list or collects garbage.
 SILENT_SECONDS, GONE_SECONDS = 5.0, 60.0
-STORE_SECONDS = 10.0  # may the store take to answer
+STORE_SECONDS = 5.0  # may the store take to answer
 SHOWN = 4  # workers told of when none stands out
 
 

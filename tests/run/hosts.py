@@ -5,15 +5,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from launch import ROOT, Ended, environment, finish
+from launch import LIMIT_SECONDS, ROOT, Ended, environment
 
 TOOLS = ("ip", "nsenter", "unshare")
 ADDRESSES = ("10.99.0.1", "10.99.0.2")
 PREFIX = "dpo-test"
+LOCAL = str(ROOT / "launch" / "local.sh")
 
 # As a machine comes up: its name, its /etc/hosts, no name server (one out of reach would be waited for), and its disk,
 # under the same path on both. Then the command.
@@ -34,19 +35,35 @@ class Host:
     def __init__(self, number: int, disk: Path, folder: Path, hosts: Path):
         self.number, self.name, self.namespace = number, f"host{number}", _namespace(f"host{number}")
         self.disk = disk  # what it sees at `folder`
+        self.log = hosts.with_name(f"log{number}")  # what the last command there has written
         self._boot = [self.name, str(hosts), str(disk), str(folder)]
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """In a process group of its own, with `folder` as the current one."""
         inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "--uts", "--mount"]
-        return subprocess.Popen(
-            [*inside, "sh", "-ec", BOOT, "sh", *self._boot, *arguments],
-            env=environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with self.log.open("w") as log:
+            return subprocess.Popen(
+                [*inside, "sh", "-ec", BOOT, "sh", *self._boot, *arguments],
+                env=environment(**variables),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    def wait_for(self, text: str, seconds: float = 180) -> None:
+        """In its log."""
+        self._wait(lambda: text in self.log.read_text(), seconds, f"{self.name} has not said {text!r}")
+
+    def wait_until_empty(self, seconds: float = 180) -> None:
+        """Until nothing runs there any more."""
+        self._wait(lambda: not self.processes(), seconds, f"{self.name} still runs something")
+
+    def _wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"{what}:\n{self.log.read_text()}"
+            time.sleep(0.1)
 
     def processes(self) -> list[int]:
         """Of whatever runs there."""
@@ -74,26 +91,26 @@ class Hosts:
         file.write_text("\n".join([*lines, ""]))
         return file
 
-    def launch(self, *overrides: str, **variables: str) -> "list[subprocess.Popen[str]]":
-        """launch/local.sh on both, with one process each."""
+    def launch(self, *overrides: str, before: Sequence[str] = (), **variables: str) -> list[subprocess.Popen[str]]:
+        """launch/local.sh on both, behind the command `before`, with one process each."""
         job = {"NODES": "2", "NPROC": "1", "MASTER_ADDR": ADDRESSES[0], "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5"}
-        script = str(ROOT / "launch" / "local.sh")
-        return [
-            host.start(script, *overrides, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all
-        ]
+        command = [*before, LOCAL, *overrides]
+        return [host.start(*command, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all]
 
-    def finish(self, launched: "list[subprocess.Popen[str]]", name: str, limit_seconds: int = 120) -> list[Ended]:
+    def finish(self, launched: list[subprocess.Popen[str]], name: str) -> list[Ended]:
         """What each leaves behind in its own output folder."""
         try:
-            ends = [finish(process, limit_seconds) for process in launched]
-        finally:
-            self.end()
+            codes = [process.wait(LIMIT_SECONDS) for process in launched]
+        except subprocess.TimeoutExpired as error:
+            logs = "\n".join(host.log.read_text() for host in self.all)
+            raise AssertionError(f"not done after {LIMIT_SECONDS} s:\n{logs}") from error
         return [
-            Ended(code=code, output=output, folder=host.disk / name)
-            for (code, output), host in zip(ends, self.all, strict=True)
+            Ended(code=code, output=host.log.read_text(), folder=host.disk / name)
+            for code, host in zip(codes, self.all, strict=True)
         ]
 
     def train(self, *overrides: str, name: str, **variables: str) -> list[Ended]:
+        """A launch that must end well."""
         ended = self.finish(self.launch(*overrides, f"name={name}", **variables), name)
         assert all(end.code == 0 for end in ended), "\n".join(end.output for end in ended)
         return ended
@@ -174,13 +191,3 @@ def _namespace(name: str) -> str:
 
 def _ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def wait_until_empty(host: Host, seconds: float) -> bool:
-    """Whether nothing runs there within that time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not host.processes():
-            return True
-        time.sleep(0.1)
-    return False

@@ -65,9 +65,11 @@ class Heartbeats:
     def send(self, beat: Beat) -> None:
         self._store.set(str(self.rank), json.dumps(asdict(beat)))
 
-    def read(self, seconds: float = STORE_SECONDS) -> dict[int, Beat]:
-        """The latest beat of every worker that has sent one."""
-        return _within(seconds, lambda: {rank: beat for rank in range(self.size) if (beat := self._latest(rank))})
+    def read(self, seconds: float | None = None) -> dict[int, Beat]:
+        """The latest beat of every worker that has sent one. `seconds`: in which the store has to answer."""
+        return _within(
+            seconds or STORE_SECONDS, lambda: {rank: beat for rank in range(self.size) if (beat := self._latest(rank))}
+        )
 
     def announce(self, cause: str) -> bool:
         """Tell everybody why the job ends. True for the first to do so: what others find later are consequences."""

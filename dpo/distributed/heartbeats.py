@@ -67,9 +67,11 @@ class Heartbeats:
 
     def read(self, seconds: float | None = None) -> dict[int, Beat]:
         """The latest beat of every worker that has sent one. `seconds`: in which the store has to answer."""
-        return _within(
-            seconds or STORE_SECONDS, lambda: {rank: beat for rank in range(self.size) if (beat := self._latest(rank))}
-        )
+
+        def ask() -> dict[int, Beat]:
+            return {rank: beat for rank in range(self.size) if (beat := self._latest(rank))}
+
+        return _within(seconds or STORE_SECONDS, ask)
 
     def announce(self, cause: str) -> bool:
         """Tell everybody why the job ends. True for the first to do so: what others find later are consequences."""

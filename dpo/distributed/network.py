@@ -4,6 +4,7 @@ the address of this machine's name, on Debian 127.0.1.1, under which every machi
 import logging
 import os
 import socket
+from collections.abc import Iterator
 
 import psutil
 
@@ -18,10 +19,18 @@ def choose_interface() -> None:
     size, here = os.environ.get("WORLD_SIZE", "1"), os.environ.get("LOCAL_WORLD_SIZE")
     if here in (None, size) or VARIABLE in os.environ or "MASTER_ADDR" not in os.environ:
         return
-    if found := interface_to(os.environ["MASTER_ADDR"]):
+    master = os.environ["MASTER_ADDR"]
+    if found := interface_to(master) or only_interface():
         name, address = found
         os.environ[VARIABLE] = name
         log.info("network: gloo speaks over %s (%s), the way to worker 0; %s names another", name, address, VARIABLE)
+    else:
+        log.warning(
+            "network: MASTER_ADDR=%s names no interface of this machine, and it has several: gloo takes the address "
+            "of the machine's name; if the others cannot connect to that, set %s here",
+            master,
+            VARIABLE,
+        )
 
 
 def interface_to(host: str) -> tuple[str, str] | None:
@@ -34,7 +43,18 @@ def interface_to(host: str) -> tuple[str, str] | None:
     except OSError as error:
         log.debug("no route to %s: %s", host, error)
         return None
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(entry.address.partition("%")[0] == own for entry in addresses):
-            return None if name == "lo" else (name, own)
-    return None
+    return next((found for found in _interfaces() if found[1] == own), None)
+
+
+def only_interface() -> tuple[str, str] | None:
+    """The one that leads to other machines, where there is no choice: on machine 0 its own name may be a loopback."""
+    found = {name: address for name, address in _interfaces() if ":" not in address}
+    return next(iter(found.items())) if len(found) == 1 else None
+
+
+def _interfaces() -> Iterator[tuple[str, str]]:
+    """(name, address), without the loopback."""
+    for name, entries in psutil.net_if_addrs().items():
+        for entry in entries:
+            if entry.family in (socket.AF_INET, socket.AF_INET6) and name != "lo":
+                yield name, entry.address.partition("%")[0]

@@ -13,6 +13,7 @@ from types import FrameType
 
 import torch.distributed as dist
 
+from dpo.distributed import launcher
 from dpo.distributed.heartbeats import (
     BEAT_SECONDS,
     GONE_SECONDS,
@@ -149,7 +150,9 @@ class Watchdog:
         if self._known == HEED_SECONDS // BEAT_SECONDS:
             self.heed(self._news or "the launcher of worker 0 is gone")
         elif self._news and min(self._known, self._still) * BEAT_SECONDS >= LEAVE_SECONDS:
-            self._give_up(heartbeats, self._news)
+            if launcher.local_rank() == 0:  # one for its machine, whose screen shows nothing of the other's
+                log.error("%s", self._news)
+            os._exit(1)
 
     def _overdue(self) -> bool:
         return self._still * BEAT_SECONDS >= self._limit_seconds

@@ -7,8 +7,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from dpo.distributed import master, network
@@ -135,13 +135,36 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+def machine(monkeypatch: pytest.MonkeyPatch, **addresses: str) -> None:
+    """A machine with these interfaces."""
+    known = {
+        name: [
+            SimpleNamespace(family=socket.AF_PACKET, address="aa:bb"),
+            SimpleNamespace(family=socket.AF_INET, address=ip),
+        ]
+        for name, ip in {"lo": "127.0.0.1", **addresses}.items()
+    }
+    monkeypatch.setattr(network.psutil, "net_if_addrs", lambda: known)
+
+
 @pytest.mark.usefixtures("two_machines")
 def test_gloo_is_given_the_interface_on_the_way_to_worker_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the loopback, under another name."""
-    addresses = {"ib0": [], "eth1": psutil.net_if_addrs()["lo"]}
-    monkeypatch.setattr(network.psutil, "net_if_addrs", lambda: addresses)
+    machine(monkeypatch, ib0="10.1.0.1", eth1="127.0.0.1")
     choose_interface()
     assert os.environ.pop(network.VARIABLE) == "eth1"
+
+
+@pytest.mark.usefixtures("two_machines")
+def test_a_master_that_is_a_loopback_leaves_the_only_interface_or_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(monkeypatch, eth0="10.0.0.1")
+    choose_interface()
+    assert os.environ.pop(network.VARIABLE) == "eth0" and "names no interface" not in caplog.text
+    machine(monkeypatch, eth0="10.0.0.1", ib0="10.1.0.1")
+    choose_interface()
+    assert network.VARIABLE not in os.environ and "MASTER_ADDR=127.0.0.1 names no interface" in caplog.text
 
 
 @pytest.mark.usefixtures("two_machines")

@@ -162,6 +162,7 @@ def two_hosts(folder: Path, shared: bool = False) -> Iterator[Hosts]:
 def _network() -> Iterator[None]:
     """host0 - switch - host1."""
     names = ["switch", "host0", "host1"]
+    _clear_leftovers()
     try:
         for name in names:
             _ip("netns", "add", _namespace(name))
@@ -174,6 +175,15 @@ def _network() -> Iterator[None]:
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", _namespace(name)], capture_output=True, check=False)
+
+
+def _clear_leftovers() -> None:
+    """Of test processes that were killed."""
+    for name in (line.split()[0] for line in _ip("netns", "list").splitlines() if line.startswith(f"{PREFIX}-")):
+        if not Path("/proc", name.removeprefix(f"{PREFIX}-").partition("-")[0]).exists():
+            for pid in _ip("netns", "pids", name).split():
+                os.kill(int(pid), signal.SIGKILL)
+            _ip("netns", "del", name)
 
 
 def _plug(number: int, address: str) -> None:

@@ -86,10 +86,15 @@ def test_a_pulled_cable_and_hosts_that_start_again_by_themselves(sharing: Hosts,
 
 @pytest.mark.slow
 def test_two_workers_on_each_host_write_the_files_of_machine_0_only(apart: Hosts, one: Ended) -> None:
-    """And a launch on machine 0 alone goes on from there."""
-    main, _ = apart.train(*TWENTY, "zero=zero2", "optim.max_steps=12", name="four", NPROC="2")
-    assert "2 of 4 workers do not see" in main.output
-    files = sorted(path.name for path in (main.folder / "checkpoints" / "step-00000012").glob("*.safetensors"))
+    """Stopped by the file, which machine 0 alone sees; a launch on it alone goes on from there."""
+    launched = apart.launch(*TWENTY, "zero=zero2", "name=four", NPROC="2")
+    folder = apart.all[0].disk / "four"
+    wait_for_step(launched[0], folder / "metrics.jsonl", 5)
+    (folder / "STOP").touch()
+    main, other = apart.finish(launched, "four")
+    assert main.code == 0 and other.code == 0, main.output + other.output
+    assert main.status["state"] == "stopped" and "2 of 4 workers do not see" in main.output
+    files = sorted(path.name for path in (folder / "checkpoints" / main.checkpoints[-1]).glob("*.safetensors"))
     assert files == ["state-00000-of-00002.safetensors", "state-00001-of-00002.safetensors"]
     again = apart.all[0].start(LOCAL, *TWENTY, "zero=zero2", "name=four", NPROC="2")
     assert again.wait(LIMIT_SECONDS) == 0, apart.all[0].log.read_text()

@@ -119,6 +119,8 @@ def _within(seconds: float, ask: Callable[[], T]) -> T:
         value, error = answers.get(timeout=seconds)
     except queue.Empty:
         raise NoAnswer(f"no answer for {seconds:g} s") from None
+    if isinstance(error, dist.DistStoreError):  # its own time-out
+        raise NoAnswer(str(error)) from error
     if error is not None:
         raise error
     return value

@@ -139,9 +139,11 @@ class Watchdog:
             try:
                 heartbeats.send(self._beat(heartbeats.rank))
                 self._news = heartbeats.hear() or ""
-            except RuntimeError:
+            except dist.DistNetworkError:  # closed by the other side
                 self._lost = True
                 return
+            except RuntimeError:  # too late an answer, from a machine that is busy
+                log.debug("the store with the heartbeats did not answer", exc_info=True)
 
     def _leave_with_others(self, heartbeats: Heartbeats) -> None:
         """The job is over: another worker has said so, or the launcher that held the store is gone, whose workers save

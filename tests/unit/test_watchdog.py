@@ -272,6 +272,23 @@ def test_a_launcher_that_is_gone_is_heeded_and_ends_nothing(
     assert exits == []
 
 
+def test_a_late_answer_of_the_store_is_no_end(
+    server: dist.TCPStore, exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked, tries = Watchdog(), threading.Event(), []
+    made.heed = lambda cause: asked.set()
+
+    def late(self: Heartbeats) -> None:
+        tries.append(1)
+        raise dist.DistStoreError("wait timeout after 5000ms")
+
+    monkeypatch.setattr(Heartbeats, "hear", late)
+    made.start(0, 2, limit_seconds=1000.0)
+    assert not asked.wait(1.0) and len(tries) > 1
+    made.stop()
+    assert exits == []
+
+
 def test_a_judgement_ends_when_the_work_moves(store: dist.Store) -> None:
     """Else the next one would wait for it: a minute, over work without a limit."""
     hearts = Heartbeats(store, 0, 2)

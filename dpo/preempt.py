@@ -88,6 +88,12 @@ class StopRequest:
         """From here on `check` is a collective."""
         self._workers = workers
 
+    def interrupt(self, reason: str) -> None:
+        """Asked by another part of this program: the others cannot go on. What this worker does by itself ends now."""
+        self._ask(reason)
+        if self._interrupts:
+            _thread.interrupt_main(WAKE)
+
     def requested(self) -> bool:
         """Of this worker alone, so far."""
         return self.reason is not None

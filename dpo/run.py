@@ -5,6 +5,7 @@ Only the assembly (this file and dpo/build_*.py) sees the whole configuration.
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from dpo.data.rows import MicroBatches
 from dpo.data.sets import DataSets
 from dpo.disk import explain
 from dpo.distributed.followed import FollowedEngine
+from dpo.distributed.storage import workers_near
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError, UserError
 from dpo.evaluate.drift import SampledDrift
@@ -63,6 +65,7 @@ def run(composed: Composed, stop: StopRequest) -> int:
     config, world, folder = began.config, began.world, began.folder
     lock = RunLock(folder.lock)
     world.on_main(lock.take)
+    world.near = workers_near(folder.lock, world)
     world.watchdog.tell = lambda why: _say_failed(folder, why)
     assembled = Run(
         config=config,
@@ -125,7 +128,7 @@ class Run:
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
         plan = DataPlan(groups.train, seed=self.config.seed, global_batch_size=self.config.optim.global_batch_size)
         total_steps = plan.total_steps(self.config.optim.epochs, self.config.optim.max_steps)
-        if checkpoint and (step := read_manifest(checkpoint).step) >= total_steps and self.folder.final.exists():
+        if checkpoint and (step := self.world.on_main(lambda: self._ended_at(checkpoint, total_steps))):
             log.info("this run is done already: more optim.epochs go on, another name= or resume=never starts afresh")
             return self._show(step)
         if self.world.is_main:
@@ -134,7 +137,7 @@ class Run:
         trainer, policy = self._assemble(sets, groups, loss, plan)
         self.stop.check()
         if checkpoint:
-            restore(checkpoint, trainer.engine, trainer.providers())
+            restore(checkpoint, trainer.engine, trainer.providers(), self.world)
             self.checkpoints.continue_from(trainer.done.step, trainer.providers())
         elif self.config.guard.self_check:
             self._self_check(trainer, groups.train, groups.supplied)
@@ -152,6 +155,11 @@ class Run:
             trainer.recorder.close(1, {})
             raise
         self._end(trainer, policy)
+
+    def _ended_at(self, checkpoint: Path, total_steps: int) -> int | None:
+        """The step after which an earlier launch exported the model; None when there is still something to do."""
+        step = read_manifest(checkpoint).step
+        return step if step >= total_steps and self.folder.final.exists() else None
 
     def note_stop(self, **changes: Any) -> None:
         """In status.json, with the time since the request."""

@@ -33,7 +33,8 @@ def open_folder(config: RunConfig, folder: RunFolder, world: World) -> Path | No
     """
     checkpoint = _choose(config, folder, world)
     if checkpoint is not None:
-        _require_same_run(config, checkpoint, world)
+        for line in world.on_main(lambda: _require_same_run(config, checkpoint, world.size)):
+            log.info("resume: %s", line)
         log.info("resume: continuing from %s", checkpoint)
     world.barrier()  # everybody has looked before anything moves
     if world.is_main:
@@ -90,24 +91,23 @@ def _forget_after(step: int, evaluated: int, folder: RunFolder) -> None:
             log.info("resume: a checkpoint of a later step is kept as %s", _set_aside(later))
 
 
-def _require_same_run(config: RunConfig, checkpoint: Path, world: World) -> None:
+def _require_same_run(config: RunConfig, checkpoint: Path, world_size: int) -> list[str]:
+    """What has changed and may change, for the log. Raises CheckpointError."""
     folder = RunFolder(checkpoint.parents[1])
     if not folder.config.is_file():
         log.warning("resume: no %s to compare the settings with", folder.config)
-        return
-    read = world.collect(inputs(config) if world.is_main else {})[0]  # files may be large: one worker reads them
+        return []
     saved = json.loads(folder.inputs.read_text()) if folder.inputs.is_file() else {}
-    found = changes(read_yaml(folder.config), redact(as_dict(config), os.environ), saved, read)
+    found = changes(read_yaml(folder.config), redact(as_dict(config), os.environ), saved, inputs(config))
     if found.refused:
         lines = "\n".join(f"  - {line}" for line in found.refused)
         raise CheckpointError(f"{checkpoint} belongs to a run with other settings:\n{lines}\n{ANOTHER_RUN}")
-    for line in [*found.allowed, *_workers(checkpoint, world)]:
-        log.info("resume: %s", line)
+    return [*found.allowed, *_workers(checkpoint, world_size)]
 
 
-def _workers(checkpoint: Path, world: World) -> list[str]:
+def _workers(checkpoint: Path, now: int) -> list[str]:
     before = read_manifest(checkpoint).world_size
-    return [] if before == world.size else [f"workers: {before} in the checkpoint, {world.size} now: goes on"]
+    return [] if before == now else [f"workers: {before} in the checkpoint, {now} now: goes on"]
 
 
 def _set_aside(path: Path) -> Path:

@@ -57,6 +57,7 @@ def start(composed: Composed, stop: StopRequest) -> Start:
     launcher.leave_with_launcher(signal.SIGTERM)
     device = world.device.type
     check_device(config, device, kernels.missing(config.model.kernels, device))
+    world.watchdog.heed = stop.interrupt
     assert config.guard.hang_seconds is not None  # derived
     world.watchdog.start(world.rank, world.size, config.guard.hang_seconds)
     sharing = f", {world.sequence_size} to a row" if world.sequence is not None else ""

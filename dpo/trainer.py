@@ -232,7 +232,7 @@ class Trainer:
         """Weights, moments and learning rate of `checkpoint`; the data go on where they are (as in PaLM, Chowdhery et
         al. 2022, arXiv:2204.02311, sect. 5.1)."""
         now = replace(self.done)
-        restore(checkpoint, self.engine, self._learnt())
+        restore(checkpoint, self.engine, self._learnt(), self.world)
         log.warning(
             "rollback %d of %d after %d bad steps in a row, up to step %d: on with the data behind, weights of step %d",
             now.rollbacks + 1,

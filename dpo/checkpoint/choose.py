@@ -1,7 +1,9 @@
-"""Which checkpoint a run continues from: rank 0 looks and tells the others, the files are read by all together."""
+"""Which checkpoint a run continues from: rank 0 looks and tells the others, the files are read by all who share its
+storage."""
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from dpo.checkpoint.damage import damage
@@ -19,9 +21,9 @@ def newest_whole(folder: Path, world: World) -> Path | None:
     None when there never was one. A collective.
 
     Raises:
-        CheckpointError: there are checkpoints, but none is whole; or not all workers see them.
+        CheckpointError: there are checkpoints, but none is whole.
     """
-    return _newest(folder, world, aside=True)
+    return _newest(folder, world.near, world, aside=True)
 
 
 def named(path: Path, world: World) -> Path:
@@ -32,20 +34,20 @@ def named(path: Path, world: World) -> Path:
         CheckpointError: there is none, or the one that was named is damaged.
     """
     if world.collect((path / MANIFEST).is_file())[0]:
-        if lines := _damage(path, world):
+        if lines := _damage(path, [0], world):  # who shares that folder is not known
             raise CheckpointError(f"resume={path}: this checkpoint is damaged:{_listed(lines)}\nName another one.")
         return path
-    if found := _newest(path / "checkpoints", world, aside=False):
+    if found := _newest(path / "checkpoints", [0], world, aside=False):
         return found
     raise CheckpointError(f"resume={path}: neither a checkpoint (no {MANIFEST}) nor a run with checkpoints.")
 
 
-def _newest(folder: Path, world: World, aside: bool) -> Path | None:
+def _newest(folder: Path, readers: Sequence[int], world: World, *, aside: bool) -> Path | None:
     looked = ([path.name for path in checkpoints_in(folder)], [path.name for path in damaged_in(folder)])
     names, before = world.collect(looked)[0]
     found: list[str] = []
     for name in reversed(names):
-        lines = _damage(folder / name, world)
+        lines = _damage(folder / name, readers, world)
         if not lines:
             return folder / name
         found += [f"{name}: {line}" for line in lines]
@@ -62,18 +64,13 @@ def _newest(folder: Path, world: World, aside: bool) -> Path | None:
     return None
 
 
-def _damage(checkpoint: Path, world: World) -> list[str]:
-    """The same lines on all workers, each of which reads its share of the files."""
+def _damage(checkpoint: Path, readers: Sequence[int], world: World) -> list[str]:
+    """The same lines on all workers; each of the `readers` that sees it, at least worker 0, reads its share."""
     start = time.perf_counter()
-    mine = damage(checkpoint, slice(world.rank, None, world.size)) if checkpoint.is_dir() else None
-    everyone = world.collect(mine)
-    blind = [str(rank) for rank, lines in enumerate(everyone) if lines is None]
-    if blind:
-        raise CheckpointError(
-            f"{checkpoint} is not seen by worker {', '.join(blind)}: output_dir must lie on storage that all workers "
-            "share, under the same path"
-        )
-    lines = sorted({line for lines in everyone for line in lines})
+    seen = world.collect(checkpoint.is_dir())  # a shared folder shows new names to some later than to others
+    readers = [rank for rank in readers if seen[rank]]
+    mine = damage(checkpoint, slice(readers.index(world.rank), None, len(readers))) if world.rank in readers else []
+    lines = sorted({line for lines in world.collect(mine) for line in lines})
     if not lines:
         log.info("checkpoint %s: whole, read in %.1f s", checkpoint, time.perf_counter() - start)
     return lines

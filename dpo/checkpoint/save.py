@@ -95,7 +95,7 @@ class Checkpoints:
         saving, self._under_way = self._under_way, None
         self.world.watchdog.moved(f"the end of the checkpoint of step {saving.moment.step}", limited=False)
         shares: list[Written] = self.world.collect(saving.writing.wait())
-        said = [f"worker {rank}: {share.problem}" for rank, share in enumerate(shares) if share.file is None]
+        said = [f"worker {rank}: {share.problem}" for rank, share in enumerate(shares) if share.problem]
         if not said and self.world.is_main:
             said = self._commit(saving, shares)
         self.problem = "; ".join(self.world.collect(said)[0])
@@ -129,8 +129,7 @@ class Checkpoints:
             require_folder(temporary)
             write_manifest(temporary, manifest)
             if lacking := damage(temporary, read=False):
-                where = "output_dir must lie on storage that all workers share"
-                return [f"{'; '.join(lacking)}, as seen by worker 0: {where}"]
+                return [f"{'; '.join(lacking)}, as seen by worker 0: is the storage still the one that they share?"]
             put_in_place(temporary)
         except OSError as error:
             return [explain(error, self.folder)]

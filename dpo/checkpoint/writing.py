@@ -26,7 +26,7 @@ class Written:
     """What a worker's thread has come to."""
 
     name: str  # of the file
-    file: FileRecord | None  # None: it failed
+    file: FileRecord | None  # None: it failed, or had nothing to write
     problem: str
     seconds: float
 
@@ -34,11 +34,11 @@ class Written:
 class Writing:
     """Begins with the object: `share` must not change any more."""
 
-    def __init__(self, folder: Path, step: int, share: dict[str, Tensor], world: World):
+    def __init__(self, folder: Path, step: int, share: dict[str, Tensor] | None, world: World):
         self.step = step
         self.temporary = folder / f"{WRITING}{name_of(step)}"
-        self._name = f"state-{world.rank:05d}-of-{world.size:05d}.safetensors"
-        self._share: dict[str, Tensor] | None = share
+        self._name = _name(world)
+        self._share = share
         self._written: Written | None = None
         # daemon: a run that fails must not wait for a disk that may be the reason.
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -59,7 +59,7 @@ class Writing:
     def _run(self) -> None:
         start, file, problem = time.perf_counter(), None, ""
         try:
-            file = self._write()
+            file = self._write() if self._share is not None else None
         except Exception as error:  # whatever it is, all workers hear of it where they agree on this save
             problem = explain(error, self.temporary.parent)
         self._share = None
@@ -74,14 +74,25 @@ class Writing:
         return write_tensors(self.temporary / self._name, self._share)
 
 
-def copy_share(engine: Engine, world: World) -> dict[str, Tensor]:
+def copy_share(engine: Engine, world: World) -> dict[str, Tensor] | None:
     """Every n-th parameter's state, copied to the host's memory: 12 bytes per trained weight, divided by the number of
-    workers. A collective: all see every tensor pass by, each keeps its own."""
+    workers that see worker 0's storage; None for the others. A collective: all see every tensor pass by, each keeps its
+    own."""
+    writers = list(world.near)
+    mine = writers.index(world.rank) if world.rank in writers else None
     share: dict[str, Tensor] = {}
     for i, (name, tensors) in enumerate(engine.state()):
-        if i % world.size == world.rank:
+        if i % len(writers) == mine:
             share |= {f"{part}/{name}": _copied(tensor) for part, tensor in tensors.items()}
-    return share
+    return None if mine is None else share
+
+
+def _name(world: World) -> str:
+    """Of this worker's file; empty without one."""
+    writers = list(world.near)
+    if world.rank not in writers:
+        return ""
+    return f"state-{writers.index(world.rank):05d}-of-{len(writers):05d}.safetensors"
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +20,7 @@ from torch import Tensor
 from dpo.config.schema import OptimConfig, ZeroConfig
 from dpo.distributed import extensions, launcher, sizes
 from dpo.distributed.loss_scale import FIRST, LEAST, WINDOW
+from dpo.distributed.network import choose_interface
 from dpo.distributed.rendezvous import join_restartable
 from dpo.distributed.sequence import SequenceGroup
 from dpo.distributed.watchdog import Watchdog
@@ -55,6 +56,7 @@ class World:
     control: dist.ProcessGroup | None = None  # all workers, over the CPU: what they agree on waits for no device
     sequence: SequenceGroup | None = None  # the workers that share this one's rows
     watchdog: Watchdog = field(default_factory=Watchdog)
+    near: Sequence[int] = (0,)  # workers that see what worker 0 writes, see dpo/distributed/storage.py
 
     @property
     def is_main(self) -> bool:
@@ -137,6 +139,16 @@ class World:
             raise outcome
         return outcome
 
+    def from_main(self, tensor: Tensor | None, shape: list[int]) -> Tensor:
+        """Worker 0's float32 tensor of this shape on every worker, in the host's memory; the others give None."""
+        if tensor is None:
+            received = torch.empty(shape, dtype=torch.float32, device=self.device)
+        else:
+            received = tensor.to(self.device)
+        if self.size > 1:
+            dist.broadcast(received, src=0)
+        return received.cpu()
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier(device_ids=[self.device.index or 0] if self.device.type == "cuda" else None)
@@ -175,6 +187,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
             [f"zero.sequence_parallel={zero.sequence_parallel} must divide the {launcher.world_size()} workers"]
         )
     launcher.forget_accelerate_choices(precision)
+    choose_interface()
     stage = zero.stage or 0
     on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"
     plugins = None
@@ -210,6 +223,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
         control=_control_group(zero) if accelerator.num_processes > 1 else None,
         sequence=_sequence_group(zero),
         watchdog=Watchdog(this_start),
+        near=range(accelerator.num_processes),
     )
 
 

@@ -14,19 +14,22 @@ from dpo.data.rows import MicroBatches
 from dpo.distributed.world import World
 from dpo.errors import ModelError
 from dpo.model.reference import FrozenReference
-from dpo.preempt import StopRequest
+from dpo.preempt import Stopped, StopRequest
 from dpo.progress import LINE_SECONDS, clock_time
 from dpo.reference.responses import Planned, Responses, Together
-from dpo.reference.store import Store, Values
+from dpo.reference.store import Store, Values, join
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 30.0  # between two parts of a worker: what a kill costs is this and one row
+FLUSH_SECONDS = 30.0  # between two parts: what a kill costs is this and one row
 
 
 @dataclass(kw_only=True, slots=True)
 class Pass:
-    """Computes in rows of similar length, the longest first: what does not fit into memory shows at once."""
+    """Computes in rows of similar length, the longest first: what does not fit into memory shows at once.
+
+    Worker 0 keeps what all have computed: the disk of another machine is not looked at by the next launch.
+    """
 
     reference: FrozenReference
     micro: MicroBatches  # what bounds a row, and how this worker computes it
@@ -42,7 +45,9 @@ class Pass:
 
         Raises:
             ModelError: a log-probability that is not finite.
-            Stopped: on request, between two rows. What is done is on disk then.
+            Stopped: on request, between two rows.
+
+        What is done is on disk in either case.
         """
         places = np.concatenate([row.places for row in rows])
         size = self.world.data_size  # rows of similar length at the same time; the last turn may leave workers without
@@ -57,8 +62,12 @@ class Pass:
                 self._compute(mine, computed)
                 progress.show(number)
                 self._require_finite(computed, mine)
-        finally:
+                if self.world.agree(self.world.is_main and time.monotonic() - self._flushed > FLUSH_SECONDS):
+                    self._flush()
+        except (Stopped, ModelError):  # of all workers; after the error of one alone the others would wait for it
             self._flush()
+            raise
+        self._flush()
         everyone = self.world.data_sum(torch.from_numpy(computed[places]).to(self.world.device))
         values[places] = everyone.cpu().numpy()
 
@@ -72,8 +81,6 @@ class Pass:
             computed[t.places] = part.numpy()
             if self.world.sequence_rank == 0:  # of the workers that share a row one writes
                 self._waiting.append((t, part))
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._flush()
 
     def _require_finite(self, computed: NDArray[np.float32], row: list[Together]) -> None:
         """Agreed after every row, so that nobody waits for a worker that has failed."""
@@ -86,15 +93,19 @@ class Pass:
             )
 
     def _flush(self) -> None:
-        """One part with everything that is waiting; never a value that is not finite."""
-        places = [place for t, _ in self._waiting for place in t.places]
-        logps = np.array([value for _, part in self._waiting for value in part.tolist()], dtype=np.float32)
-        tokens = np.array([len(r) for t, _ in self._waiting for r in t.group.responses], dtype=np.int32)
-        finite = np.isfinite(logps)
-        if finite.any():
-            keys = self.responses.keys(np.array(places))
-            self.store.append(Values(keys=keys[finite], logps=logps[finite], tokens=tokens[finite]))
+        """One part with everything that is waiting anywhere. A collective."""
+        values = join(self.world.collect(self._computed()))
         self._waiting, self._flushed = [], time.monotonic()
+        if len(values.keys):
+            self.world.on_main(lambda: self.store.append(values))
+
+    def _computed(self) -> Values:
+        """What waits on this worker; never a value that is not finite."""
+        places = np.array([place for t, _ in self._waiting for place in t.places], np.int64)
+        logps = np.array([value for _, part in self._waiting for value in part.tolist()], np.float32)
+        tokens = np.array([len(r) for t, _ in self._waiting for r in t.group.responses], np.int32)
+        finite = np.isfinite(logps)
+        return Values(keys=self.responses.keys(places[finite]), logps=logps[finite], tokens=tokens[finite])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -107,18 +107,20 @@ def test_workers_share_the_reading_and_agree(tmp_path: Path) -> None:
     assert len(damaged_in(tmp_path / "c")) == 2
 
 
-def test_a_worker_that_does_not_see_the_folder(tmp_path: Path) -> None:
-    """Its own fault, not the checkpoint's: nothing is set aside."""
-    written(tmp_path / "node0", 1)
+def test_who_does_not_see_the_folder_leaves_the_reading_to_the_others(tmp_path: Path) -> None:
+    """Here worker 1, which would have read the file that is damaged in step 2."""
 
-    def work(member: Any) -> str:
-        with pytest.raises(CheckpointError) as caught:
-            newest_whole(tmp_path / f"node{member.rank}", member)
-        return str(caught.value)
+    def write(member: Any) -> None:
+        saving = checkpoints(tmp_path / "node0", member, keep=2)
+        for step in (1, 2):
+            saving.save(step, DictEngine(step), {}, {})  # type: ignore[arg-type]
+        saving.finish()
 
-    for said in together(2, work):
-        assert "not seen by worker 1" in said
-    assert damaged_in(tmp_path / "node0") == []
+    together(2, write)
+    flip_bit(tmp_path / "node0" / "step-00000002" / "state-00001-of-00002.safetensors")
+    found = together(2, lambda member: newest_whole(tmp_path / f"node{member.rank}", member))
+    assert [path and path.name for path in found] == ["step-00000001"] * 2
+    assert [path.name for path in damaged_in(tmp_path / "node0")] == ["step-00000002.damaged"]
 
 
 def test_all_follow_the_first_worker(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import DictEngine, flip_bit, provider, written
+from one_worker import world
 from safetensors.torch import load_file
 
 from dpo.checkpoint.damage import damage
@@ -190,7 +191,7 @@ def test_pickles_are_never_loaded(one: Path, tmp_path: Path) -> None:
         (one / name).write_bytes(trap)
     engine, progress = DictEngine(1), provider()
     assert damage(one) == []
-    restore(one, engine, {"progress": progress})  # type: ignore[arg-type]
+    restore(one, engine, {"progress": progress}, world())  # type: ignore[arg-type]
     assert progress.loaded["step"] == 3
     (one / STATE).write_bytes(trap)
     assert len(damage(one)) == 1
@@ -199,7 +200,7 @@ def test_pickles_are_never_loaded(one: Path, tmp_path: Path) -> None:
     write_manifest(one, manifest)
     assert damage(one) == []
     with pytest.raises(CheckpointError, match="not a safetensors file"):
-        restore(one, engine, {"progress": progress})  # type: ignore[arg-type]
+        restore(one, engine, {"progress": progress}, world())  # type: ignore[arg-type]
     assert not sign.exists()
 
 
@@ -207,6 +208,6 @@ def test_another_model_and_missing_state_are_refused(one: Path) -> None:
     engine = DictEngine()
     engine.tensors["c.weight"] = engine.tensors.pop("a.weight")
     with pytest.raises(CheckpointError, match="another model"):
-        restore(one, engine, {})  # type: ignore[arg-type]
+        restore(one, engine, {}, world())  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="lacks the state of scaler"):
-        restore(one, DictEngine(), {"scaler": provider()})  # type: ignore[arg-type]
+        restore(one, DictEngine(), {"scaler": provider()}, world())  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoints import DictEngine, checkpoints, provider, written
+from one_worker import world
 from thread_world import together
 
 from dpo.checkpoint import save, writing
@@ -16,6 +17,7 @@ from dpo.checkpoint.folders import checkpoints_in
 from dpo.checkpoint.manifest import read_manifest
 from dpo.checkpoint.restore import restore
 from dpo.checkpoint.tensor_file import write_tensors
+from dpo.distributed.storage import workers_near
 
 pytestmark = pytest.mark.unit
 
@@ -77,7 +79,7 @@ def test_background_and_foreground_are_bit_identical(tmp_path: Path, monkeypatch
 def test_restored_is_what_was_saved(tmp_path: Path) -> None:
     engine = written(tmp_path, 1, 2)
     found, progress = DictEngine(seed=9), provider()
-    restore(tmp_path / "step-00000002", found, {"progress": progress})  # type: ignore[arg-type]
+    restore(tmp_path / "step-00000002", found, {"progress": progress}, world())  # type: ignore[arg-type]
     assert found.equals(engine) and progress.loaded == {"step": 2}
 
 
@@ -202,22 +204,45 @@ def test_two_workers_write_one_checkpoint(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "c" / "step-00000001")
     assert manifest.world_size == 2 and list(manifest.files) == [f"state-0000{r}-of-00002.safetensors" for r in (0, 1)]
     found = DictEngine(seed=3)
-    restore(tmp_path / "c" / "step-00000001", found, {"progress": provider()})  # type: ignore[arg-type]
+    restore(tmp_path / "c" / "step-00000001", found, {"progress": provider()}, world())  # type: ignore[arg-type]
     assert found.equals(engine)
 
 
 def test_workers_on_disks_of_their_own(tmp_path: Path) -> None:
+    """Those who share storage with worker 0 write all of it, and all load it from there."""
+    written, found = DictEngine(), [DictEngine(seed=3) for _ in range(3)]
+
+    def work(member: Any) -> Path | None:
+        place = tmp_path / ("node1" if member.rank == 1 else "node0")
+        place.mkdir(exist_ok=True)
+        member.near = workers_near(place / ".run.lock", member)
+        saving = checkpoints(place / "c", member)
+        saving.save(1, written, {"progress": provider(step=1)}, {})  # type: ignore[arg-type]
+        saving.finish()
+        assert saving.problem == "" and list(member.near) == [0, 2]
+        newest = saving.newest()
+        restore(newest, found[member.rank], {"progress": provider()}, member)  # type: ignore[arg-type]
+        return newest
+
+    newest = tmp_path / "node0" / "c" / "step-00000001"
+    assert together(3, work)[0] == newest
+    assert list(read_manifest(newest).files) == [f"state-0000{r}-of-00002.safetensors" for r in (0, 1)]
+    assert names(tmp_path / "node1") == []
+    assert all(engine.equals(written) for engine in found)
+    assert list((tmp_path / "node0").glob(".run*")) == []
+
+
+def test_storage_that_comes_apart_while_a_run_goes_on(tmp_path: Path) -> None:
     """Each has written well, but nobody could read it all again."""
 
-    def work(world: Any) -> str:
-        saving = checkpoints(tmp_path / f"node{world.rank}" / "c", world)
+    def work(member: Any) -> str:
+        saving = checkpoints(tmp_path / f"node{member.rank}" / "c", member)
         saving.save(1, DictEngine(), {}, {})  # type: ignore[arg-type]
         saving.finish()
         return saving.problem
 
     found = together(2, work)
-    assert found[0] == found[1]
-    assert "state-00001-of-00002.safetensors is missing, as seen by worker 0" in found[0] and "all workers" in found[0]
+    assert found[0] == found[1] and "state-00001-of-00002.safetensors is missing, as seen by worker 0" in found[0]
     assert checkpoints_in(tmp_path / "node0" / "c") == []
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,14 @@ def test_work_done_alone_is_interrupted_by_a_signal() -> None:
     with pytest.raises(Stopped, match="received SIGTERM"):
         stop.alone(work)
     assert reached == []
+
+
+def test_work_done_alone_is_interrupted_by_another_part_of_the_program() -> None:
+    """The watchdog, which has heard that the job is over."""
+    stop = installed()
+    threading.Timer(0.2, stop.interrupt, ["worker 1 ended: no such file"]).start()
+    with pytest.raises(Stopped, match="worker 1 ended: no such file"):
+        stop.alone(lambda: time.sleep(30))
 
 
 def test_work_done_alone_is_interrupted_by_the_file(tmp_path: Path) -> None:

@@ -39,8 +39,11 @@ def store() -> dist.Store:
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeats, "SILENT_SECONDS", 0.3)
-    for name, seconds in (("BEAT_SECONDS", 0.05), ("SILENT_SECONDS", 0.3), ("GONE_SECONDS", 0.3)):
-        monkeypatch.setattr(watchdog, name, seconds)
+    monkeypatch.setattr(heartbeats, "STORE_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeats, "BEAT_SECONDS", 0.05)
+    short = {"BEAT": 0.05, "SILENT": 0.3, "GONE": 0.3, "HEED": 0.1, "LEAVE": 0.3}
+    for name, seconds in short.items():
+        monkeypatch.setattr(watchdog, f"{name}_SECONDS", seconds)
 
 
 def test_the_one_furthest_behind_holds_the_others_up() -> None:
@@ -189,6 +192,114 @@ def test_an_error_of_a_collective_stays_where_all_workers_live(dog: Watchdog) ->
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The store does not answer, as over a network that is cut without notice."""
+    cut, latest = threading.Event(), Heartbeats._latest
+
+    def ask(self: Heartbeats, rank: int) -> Beat | None:
+        cut.wait(30)
+        return latest(self, rank)
+
+    monkeypatch.setattr(Heartbeats, "_latest", ask)
+    yield
+    cut.set()
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_store_out_of_reach_ends_a_worker_that_stands_still(
+    dog: Watchdog, exits: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dpo"), "propagate", True)
+    assert dog._heartbeats
+    dog._heartbeats.main = beat(0)
+    dog.moved("loading the model", limited=False)
+    assert wait_for(exits)
+    assert "does not reach the machine of worker 0 (host n1, pid 100), last heard of at step 137" in caplog.text
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_store_out_of_reach_alone_ends_nothing(server: dist.TCPStore, exits: list[int]) -> None:
+    """The network may come back before guard.hang_seconds."""
+    made, asked = Watchdog(), threading.Event()
+    made.heed = lambda cause: asked.set()
+    made.start(0, 2, limit_seconds=1000.0)
+    made.moved("step 1")
+    assert not asked.wait(1.0)
+    made.stop()
+    assert exits == []
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_error_of_a_collective_over_a_network_that_is_cut(dog: Watchdog) -> None:
+    with pytest.raises(EnvironmentProblem, match="does not reach the machine of worker 0"), dog.explained():
+        raise RuntimeError("Connection timed out")
+
+
+def test_what_another_worker_ended_of_is_heeded_where_this_one_works_by_itself(
+    server: dist.TCPStore, exits: list[int]
+) -> None:
+    """Asked to stop first, for which a long limit is not waited; ended where that does not help."""
+    made, asked = Watchdog(), threading.Event()
+    made.heed = lambda cause: asked.set() if "no such file" in cause else None
+    made.start(0, 2, limit_seconds=1000.0)
+    try:
+        made.moved("the data", limited=False)
+        Heartbeats.connect("first", 1, 2).announce("worker 1 (host n2, pid 7) ended: no such file")
+        assert asked.wait(30)
+        assert wait_for(exits)
+    finally:
+        made.stop()
+
+
+def test_a_launcher_that_is_gone_is_heeded_and_ends_nothing(
+    server: dist.TCPStore, exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers save and leave, and this one with them."""
+    made, asked = Watchdog(), threading.Event()
+    made.heed = lambda cause: asked.set() if "launcher of worker 0" in cause else None
+
+    def gone(self: Heartbeats) -> None:
+        raise dist.DistNetworkError("Connection reset by peer")
+
+    monkeypatch.setattr(Heartbeats, "hear", gone)
+    made.start(0, 2, limit_seconds=1000.0)
+    assert asked.wait(30)
+    threading.Event().wait(0.6)
+    made.stop()
+    assert exits == []
+
+
+def test_a_late_answer_of_the_store_is_no_end(
+    server: dist.TCPStore, exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked, tries = Watchdog(), threading.Event(), []
+    made.heed = lambda cause: asked.set()
+
+    def late(self: Heartbeats) -> None:
+        tries.append(1)
+        raise dist.DistStoreError("wait timeout after 5000ms")
+
+    monkeypatch.setattr(Heartbeats, "hear", late)
+    made.start(0, 2, limit_seconds=1000.0)
+    assert not asked.wait(1.0) and len(tries) > 1
+    made.stop()
+    assert exits == []
+
+
+def test_a_judgement_ends_when_the_work_moves(store: dist.Store) -> None:
+    """Else the next one would wait for it: a minute, over work without a limit."""
+    hearts = Heartbeats(store, 0, 2)
+    asked: list[bool] = []
+
+    def needed() -> bool:
+        asked.append(True)
+        return len(asked) < 3
+
+    hearts.send(beat(0))
+    assert hearts.look(3600.0, needed) == ([], []) and len(asked) == 3
 
 
 def test_alone_nothing_is_watched() -> None:

@@ -1,7 +1,7 @@
 """A world of several workers in threads of one process: enough for what agrees without tensors."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +31,7 @@ class ThreadWorld:
 
     def __init__(self, rank: int, meeting: Meeting):
         self.rank, self.size, self.is_main, self._meeting = rank, meeting.size, rank == 0, meeting
+        self.near: Sequence[int] = range(meeting.size)
         self.watchdog = Watchdog()  # never started
 
     def collect(self, value: Any) -> list[Any]:
@@ -46,6 +47,14 @@ class ThreadWorld:
 
     def data_sum(self, values: Tensor) -> Tensor:
         return values.copy_(sum(self.collect(values.clone())))
+
+    def on_main(self, compute: Callable[[], Any]) -> Any:
+        return self.collect(compute() if self.is_main else None)[0]
+
+    def from_main(self, tensor: Tensor | None, shape: list[int]) -> Tensor:
+        received = self.collect(tensor)[0]
+        assert list(received.shape) == shape
+        return received
 
     def agree(self, flag: bool) -> bool:
         return any(self.collect(flag))

@@ -133,6 +133,21 @@ def _compare(composed: Composed, words: list[str]) -> int:
     return 0
 
 
+def _status(composed: Composed, words: list[str]) -> int:
+    from dpo.config.derive import derive
+    from dpo.config.identity import run_name
+    from dpo.records import RunFolder
+    from dpo.status import describe
+
+    if len(words) > 1:
+        raise ConfigError([f"status {' '.join(words)}: expected {COMMANDS['status'].words}"])
+    config = composed.config
+    derive(config)
+    text, code = describe(RunFolder(Path(words[0]) if words else Path(config.output_dir) / run_name(config)))
+    sys.stdout.write(f"{text}\n")
+    return code
+
+
 def _verify(composed: Composed, words: list[str]) -> int:
     from dpo.config.checks import check
     from dpo.records import RunFolder
@@ -218,6 +233,14 @@ COMMANDS = {
             words="<run folder> <run folder> ...",
             usage=usage.COMPARE,
             run=_compare,
+            alone=True,
+        ),
+        Command(
+            name="status",
+            summary="show how far a run is and how it ended",
+            words="[<run folder>]",
+            usage=usage.STATUS,
+            run=_status,
             alone=True,
         ),
         Command(

@@ -104,6 +104,15 @@ outputs/comparison.png.
   output_dir=<folder>      another place for the picture
 """
 
+STATUS = """\
+Shows in one line how far a run is and how its last launch ended; the exit code says it to scripts: 0 done, 1 failed or
+never begun, 3 stopped on request, 4 running, 75 stopped because its time was up (SIGUSR1 or checkpoint.deadline): the
+same launch continues.
+
+  python -m dpo status outputs/mine
+  python -m dpo status model.path=my-sft-model data.path=pairs.jsonl      the run that these settings would continue
+"""
+
 VERIFY = """\
 Compares the held-out numbers that a finished run ends with to those that its experiment expects (`expect:` in
 conf/experiment/<name>.yaml): a table, and settings in which the run differs from the experiment. Exit code 1 when a

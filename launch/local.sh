@@ -2,6 +2,9 @@
 # Trains on this machine: one process per visible GPU, or two CPU processes where there is none.
 #   launch/local.sh [group=choice ...] [group.setting=value ...]
 #   NPROC=4 launch/local.sh model=qwen05b data.path=pairs.jsonl      another number of processes
+#   launch/local.sh reference model=qwen05b data.path=pairs.jsonl    another command of `python -m dpo`
+# As one of several machines, the same on each but for NODE_RANK (launch/slurm/train.sbatch does it):
+#   NODES=2 NODE_RANK=0 MASTER_ADDR=node1 MASTER_PORT=29500 launch/local.sh ...
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 command -v accelerate >/dev/null || PATH="$root/.venv/bin:$PATH" # what `make setup` made, when nothing is activated
@@ -37,7 +40,15 @@ except ChildFailedError as failed:
 except SignalException as stopped:
     sys.exit(128 + stopped.sigval)
 '
+nodes="${NODES:-1}"
+machines=(--num_machines "$nodes" --main_process_port "${MASTER_PORT:-0}") # 0: a free one, for several runs on one machine
+((nodes == 1)) || machines+=(--machine_rank "$NODE_RANK" --main_process_ip "$MASTER_ADDR")
+program=("$root/train.py")
+if [[ ${1:-} == [a-z]* && $1 != *=* ]]; then # a word, no setting
+  program=(--module dpo)
+  export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+fi
+
 # The file keeps the user's own default config out. Every value is given, so that accelerate does not guess and warn.
-# Port 0: a free one, for several runs on one machine.
-exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$nproc" \
-  --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 "$root/train.py" "$@"
+exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$((nproc * nodes))" \
+  "${machines[@]}" --mixed_precision no --dynamo_backend no "${program[@]}" "$@"

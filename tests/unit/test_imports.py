@@ -20,7 +20,7 @@ LAYERS = [
     ["dpo.commands"],
     ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report", "dpo.run_sweep"],
     ["dpo.compare"],
-    ["dpo.report_sweep", "dpo.verify"],
+    ["dpo.report_sweep", "dpo.status", "dpo.verify"],
     ["dpo.build_reference", "dpo.start"],
     [
         "dpo.trainer",

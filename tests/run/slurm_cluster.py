@@ -66,15 +66,17 @@ class Cluster:
 
     def ended(self, number: str) -> dict[str, str]:
         """The same, once it is over."""
-        return self.until(lambda: (job := self.job(number))["JobState"] in OVER and job, f"job {number} to end")
+        return self.until(number, lambda job: job["JobState"] in OVER)
 
-    def until(self, found: Callable[[], object], what: str) -> object:
+    def until(self, number: str, found: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        """What Slurm knows of a job once `found` is true of it."""
         end = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < end:
-            if result := found():
-                return result
+            if found(job := self.job(number)):
+                return job
+            assert job["JobState"] not in OVER, f"job {number} is over: {job}"
             time.sleep(0.2)
-        raise AssertionError(f"waited {LIMIT_SECONDS} s for {what}: {self.run('squeue', '--all').stdout}")
+        raise AssertionError(f"waited {LIMIT_SECONDS} s for job {number}: {self.job(number)}")
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from dpo.distributed import launcher
 from dpo.errors import ConfigError
 from dpo.preempt import StopRequest
 
+DRY_RUN = "--dry-run"
+
 
 @dataclass(kw_only=True, slots=True)
 class Command:
@@ -25,7 +27,8 @@ class Command:
     words: str = ""  # the words of its own, for --help; none: settings only
     usage: str  # --help; {groups} stands for the groups and their choices
     run: Callable[[Composed, list[str]], int] | None = None  # settings and words -> exit code
-    sweeps: Callable[[list[str]], int] | None = None  # or: settings of several values each
+    raw: Callable[[list[str], list[str]], int] | None = None  # or: settings as they are given, which it composes itself
+    options: tuple[str, ...] = ()  # besides --help and --cfg; they come with the words
     alone: bool = False  # one process does it, whatever the launcher started
 
 
@@ -114,12 +117,23 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
-def _sweep(overrides: list[str]) -> int:
+def _sweep(overrides: list[str], words: list[str]) -> int:
     from dpo.run_sweep import run_sweep
 
     text, whole = run_sweep(overrides)
     sys.stdout.write(text)
     return 0 if whole else 1
+
+
+def _submit(overrides: list[str], words: list[str]) -> int:
+    from dpo.run_submit import WORK, run_submit
+
+    dry = DRY_RUN in words
+    work = [word for word in words if word != DRY_RUN] or ["train"]
+    if len(work) > 1 or work[0] not in WORK:
+        raise ConfigError([f"submit {' '.join(work)}: expected {COMMANDS['submit'].words}"])
+    sys.stdout.write(run_submit(work[0], overrides, dry))
+    return 0
 
 
 def _compare(composed: Composed, words: list[str]) -> int:
@@ -224,7 +238,16 @@ COMMANDS = {
             name="sweep",
             summary="start one run per combination of settings and compare them",
             usage=usage.SWEEP,
-            sweeps=_sweep,
+            raw=_sweep,
+            alone=True,
+        ),
+        Command(
+            name="submit",
+            summary="put a run, a reference pass or a sweep into the queue of a Slurm cluster",
+            words="[train|reference|sweep]",
+            usage=usage.SUBMIT,
+            raw=_submit,
+            options=(DRY_RUN,),
             alone=True,
         ),
         Command(

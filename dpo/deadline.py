@@ -43,8 +43,8 @@ def seconds_left(deadline: str | None, now: datetime, environment: Mapping[str, 
 
 
 def slurm_seconds(text: str) -> float | None:
-    """Of a time limit as `sbatch --time` takes it: minutes, minutes:seconds, 4:00:00, 1-12, 1-12:00, 1-12:00:00. None: no
-    such form."""
+    """Of a time limit as `sbatch --time` takes it: minutes, minutes:seconds, 4:00:00, 1-12, 1-12:00, 1-12:00:00.
+    None: no such form."""
     if match := re.fullmatch(r"(\d+)(?::(\d\d))?", text):
         return 60.0 * int(match[1]) + int(match[2] or 0)
     found = _duration(text) if ":" in text or "-" in text else None

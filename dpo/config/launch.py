@@ -1,4 +1,4 @@
-"""How launch/submit.py brings a run to a Slurm cluster: `conf/launch/<site>.yaml`, one file per cluster or partition."""
+"""How launch/submit.py brings a run to a Slurm cluster: `conf/launch/<site>.yaml`, one per cluster or partition."""
 
 from dataclasses import dataclass, field
 
@@ -31,8 +31,8 @@ class LaunchConfig:
     setup: list[str] = field(default_factory=list)  # lines of bash before the launch: source /opt/site.sh
     # Exported in the job, where $VARIABLES in the values are filled in. No keys: those come from your environment.
     env: dict[str, str] = field(default_factory=dict)
-    # Folder on each node's own disk for what libraries keep, where home folders are slow or not shared: compiled ops and
-    # kernels, downloads. $VARIABLES are filled in on the first node: /local/$USER
+    # Folder on each node's own disk for what libraries compile (ops, kernels), where home folders are on a slow or full
+    # network disk: /local/$USER. Downloads: launch.env.HF_HOME.
     node_cache: str | None = None
     container: str | None = None  # image: a file, or for pyxis also registry#name:tag
     container_runtime: str = one_of("pyxis", "pyxis", "apptainer")  # pyxis: srun's plug-in over enroot

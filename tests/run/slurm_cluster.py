@@ -1,16 +1,17 @@
-"""A real Slurm of two nodes on this machine, in namespaces of its own: several may run at once, and nothing of one stays
-when the process that started it ends, however it ends."""
+"""A real Slurm of two nodes on this machine, in namespaces of its own: several may run at once, and nothing of one is
+left when the process that started it ends, however it ends."""
 
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import environment
+from launch import ROOT, environment
 
 FILES = Path(__file__).parent / "slurm"
 NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid")
@@ -55,6 +56,11 @@ class Cluster:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def submit(self, *arguments: str, cwd: Path, **variables: str) -> list[str]:
+        """The numbers of what launch/submit.py puts into the queue."""
+        output = self.must(sys.executable, str(ROOT / "launch" / "submit.py"), *arguments, cwd=cwd, **variables)
+        return output.splitlines()[0].rpartition("=")[2].split(",")
+
     def sbatch(self, *arguments: str, cwd: Path, **variables: str) -> str:
         """The number of the new job."""
         return self.must("sbatch", "--parsable", *arguments, cwd=cwd, **variables).strip().partition(";")[0]
@@ -85,7 +91,16 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     for name in ("slurm.conf", "gres.conf"):
         (folder / name).write_text((FILES / name).read_text().replace("FOLDER", str(folder)))
     process = subprocess.Popen(
-        ["unshare", *NAMESPACES, "--fork", "--kill-child", "--mount-proc", "bash", str(FILES / "cluster.sh"), str(folder)],
+        [
+            "unshare",
+            *NAMESPACES,
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            str(FILES / "cluster.sh"),
+            str(folder),
+        ],
         stdin=subprocess.PIPE,  # closed when this process ends: then the cluster does
         stdout=subprocess.DEVNULL,
         stderr=(folder / "cluster.log").open("w"),

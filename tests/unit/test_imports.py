@@ -18,8 +18,16 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report", "dpo.run_sweep"],
-    ["dpo.compare"],
+    [
+        "dpo.run",
+        "dpo.run_plan",
+        "dpo.run_prepare",
+        "dpo.run_reference",
+        "dpo.run_report",
+        "dpo.run_submit",
+        "dpo.run_sweep",
+    ],
+    ["dpo.compare", "dpo.submit"],
     ["dpo.report_sweep", "dpo.status", "dpo.verify"],
     ["dpo.build_reference", "dpo.start"],
     [
@@ -67,7 +75,7 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.histogram", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
-    ["dpo.config.losses", "dpo.config.expect"],
+    ["dpo.config.losses", "dpo.config.expect", "dpo.config.launch"],
     ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -110,6 +118,7 @@ SEE_RUN_CONFIG = [
     "dpo.build_model",
     "dpo.build_reference",
     "dpo.config",
+    "dpo.submit",
 ]
 
 

@@ -1,5 +1,5 @@
-"""On the PYTHONPATH of a job: worker 0 of its first start waits before step 3 until the run is asked to stop, so that it
-is in the middle of training when Slurm's clock says so, however fast the machine is. No processor time is used."""
+"""On the PYTHONPATH of a job: worker 0 of its first start waits before step 3 until the run is asked to stop. So it is
+in the middle of training when Slurm's clock says so, on any machine, and takes no processor time."""
 
 import importlib.abc
 import importlib.machinery

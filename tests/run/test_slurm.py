@@ -1,0 +1,97 @@
+"""Jobs on a real Slurm of two nodes, which the tests start. All are submitted at once, as their waiting overlaps."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from resumed import numbers
+from slurm_cluster import FILES, Cluster, cluster, missing
+
+from launch import ROOT, TWENTY
+
+pytestmark = [
+    pytest.mark.run,
+    pytest.mark.xdist_group("slurm"),  # one cluster for all
+    pytest.mark.skipif(missing() is not None, reason=f"Slurm: {missing()}"),
+]
+
+TRAIN = str(ROOT / "launch" / "slurm" / "train.sbatch")
+CPU = ("launch=cpu", "launch.workers_per_node=1")
+HELD = f"{FILES / 'held'}:{ROOT}"  # a PYTHONPATH, see there
+JOBS = ("undisturbed", "limited", "failing", "reference", "sweep")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("slurm")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the jobs are submitted, and their runs lie."""
+    return tmp_path_factory.mktemp("desk")
+
+
+@pytest.fixture(scope="module")
+def jobs(slurm: Cluster, desk: Path) -> dict[str, str]:
+    """Numbers of the jobs."""
+    two = (*TWENTY, "zero=zero3")
+    (desk / "bad.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
+    # Slurm looks at its clock every 30 s and may give notice 30 s early: here after 20 to 50 s of the two minutes.
+    hurried = ("--nodes=2", "--time=2", "--signal=B:USR1@70", "--output=limited.log")
+    limited = slurm.sbatch(*hurried, TRAIN, *two, "name=limited", cwd=desk, NPROC="1", PYTHONPATH=HELD)
+    (undisturbed,) = slurm.submit(*CPU, "launch.nodes=2", *two, "name=undisturbed", cwd=desk)
+    own = [setting for setting in TWENTY if not setting.startswith("data.demo")]
+    failing = slurm.sbatch("--output=failing.log", TRAIN, *own, "data.path=bad.jsonl", "name=bad", cwd=desk, NPROC="1")
+    short = [setting for setting in TWENTY if not setting.startswith(("loss.beta", "optim.max_steps"))]
+    reference, sweep = slurm.submit(
+        "sweep", *CPU, *short, "optim.max_steps=3", "loss.beta=0.1,0.5", "output_dir=swept", cwd=desk
+    )
+    return dict(zip(JOBS, (undisturbed, limited, failing, reference, sweep), strict=True))
+
+
+def log_of(desk: Path, name: str) -> str:
+    return (desk / name).read_text()
+
+
+def test_a_failing_job_leaves_its_exit_code_and_says_why_in_the_last_line(
+    slurm: Cluster, desk: Path, jobs: dict[str, str]
+) -> None:
+    job = slurm.ended(jobs["failing"])
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "1:0", "0")
+    last = log_of(desk, "failing.log").splitlines()[-1]
+    assert last.startswith("[slurm] failed with exit code 1: bad: failed after step 0: ")
+
+
+def test_two_nodes_train_to_the_end(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
+    job = slurm.ended(jobs["undisturbed"])
+    (log,) = (desk / "slurm_logs").glob("undisturbed-*.log")
+    text = log.read_text()
+    assert (job["JobState"], job["ExitCode"], job["NodeList"]) == ("COMPLETED", "0:0", "n[1-2]"), text
+    assert "workers: 2 on cpu" in text
+    assert text.splitlines()[-1] == "[slurm] undisturbed: done, step 20 of 20"
+
+
+def test_a_sweep_computes_its_reference_once(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
+    assert slurm.ended(jobs["reference"])["JobState"] == "COMPLETED"
+    slurm.until(jobs["sweep"], lambda job: "," not in job.get("ArrayTaskId", ""))
+    logs = sorted((desk / "swept" / "slurm_logs").glob("*.log"))
+    print([log.name for log in logs])
+
+
+def test_a_job_whose_time_is_up_continues_to_the_same_weights(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
+    slurm.ended(jobs["undisturbed"])
+    job = slurm.ended(jobs["limited"])
+    text = log_of(desk, "limited.log")
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1"), text
+    # On a machine so busy that USR1 comes before the workers listen, they stop by the end that Slurm told them.
+    assert re.search(r"limited: stopped after step 2 of 20: (received SIGUSR1|reached checkpoint.deadline=auto)", text)
+    assert "resume: continuing from limited/checkpoints/step-00000002" in text
+    found, expected = desk / "limited", desk / "undisturbed"
+    assert numbers(found / "metrics.jsonl") == numbers(expected / "metrics.jsonl")
+    files = [path.relative_to(expected) for path in expected.glob("checkpoints/step-00000020/*.safetensors")]
+    assert len(files) >= 2
+    for file in (Path("final/model.safetensors"), *files):
+        assert (found / file).read_bytes() == (expected / file).read_bytes(), file

@@ -120,7 +120,8 @@ def _once_idle(folder: Path, process: subprocess.Popen[bytes]) -> Cluster:
     while time.monotonic() < end and process.poll() is None:
         if children.read_text() and (folder / "run" / f"n{NODES}").exists():
             found = Cluster(folder=folder, pid=int(children.read_text()))
-            if len(found.run("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N").stdout.split()) == NODES:
+            idle = found.run("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N").stdout.split()
+            if len(set(idle)) == NODES:  # a line per partition
                 return found
         time.sleep(0.05)
     raise AssertionError(f"no cluster: {(folder / 'cluster.log').read_text()}")

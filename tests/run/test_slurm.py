@@ -75,10 +75,15 @@ def test_two_nodes_train_to_the_end(slurm: Cluster, desk: Path, jobs: dict[str, 
 
 
 def test_a_sweep_computes_its_reference_once(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
-    assert slurm.ended(jobs["reference"])["JobState"] == "COMPLETED"
-    slurm.until(jobs["sweep"], lambda job: "," not in job.get("ArrayTaskId", ""))
-    logs = sorted((desk / "swept" / "slurm_logs").glob("*.log"))
-    print([log.name for log in logs])
+    ended = [slurm.ended(number) for number in (jobs["reference"], f"{jobs['sweep']}_0", f"{jobs['sweep']}_1")]
+    assert [(job["JobState"], job["ExitCode"]) for job in ended] == [("COMPLETED", "0:0")] * 3
+    logs = [(desk / "swept" / "slurm_logs" / Path(job["StdOut"]).name).read_text() for job in ended]
+    said = [re.search(r"reference: ([\d,]+) of ([\d,]+) responses found", log) for log in logs]
+    computed, *found = [match.groups() for match in said if match]
+    assert computed[0] == "0" and found == [(computed[1], computed[1])] * 2
+    assert [log.splitlines()[-1] for log in logs[1:]] == [
+        f"[slurm] swept/sweep-beta{beta}: done, step 3 of 3" for beta in ("0.1", "0.5")
+    ]
 
 
 def test_a_job_whose_time_is_up_continues_to_the_same_weights(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:

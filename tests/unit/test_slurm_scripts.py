@@ -1,0 +1,110 @@
+"""launch/slurm/*.sbatch with stand-ins for Slurm's commands, where a test on the real one would take minutes: what is
+started, in which container, and when a job goes back into the queue. tests/run/test_slurm.py runs them on a Slurm."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+SLURM = Path(__file__).parents[2] / "launch" / "slurm"
+FAKES = {
+    "scontrol": """case "$*" in
+      *hostnames*) printf "n1\\nn2\\n" ;;
+      *requeue*) echo "$*" >>requeued; kill -TERM $PPID; kill -9 $PPID ;;
+      *) echo "JobState=RUNNING PreemptTime=$PREEMPTED" ;;
+    esac""",
+    "squeue": 'echo "2030-01-01T00:00:00"',
+    "scancel": 'echo "$*" >>cancelled',
+    "srun": 'printf \'%s\\0\' "$@" >srun; exit "${CODE:-0}"',
+    "apptainer": 'echo "$*" >>apptainer; exit "${STATE:-0}"',
+    "python": 'printf "outputs/x: %s\\n" "$SAID"; printf "%s\\0" "$@" >status; exit "${STATE:-0}"',
+    "accelerate": "",
+}
+
+
+def run(
+    folder: Path, *settings: str, script: str = "train.sbatch", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "bin").mkdir(exist_ok=True)
+    for name, body in FAKES.items():
+        (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    known = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "PREEMPTED": "None", "SAID": "done"}
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "MASTER", "CONTAINER"))}
+    environment = {**own, **known, **variables, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [str(SLURM / script), *settings], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def words(file: Path) -> list[str]:
+    return file.read_text().split("\0")[:-1]
+
+
+def test_one_launcher_per_node_gets_the_settings_as_they_are(tmp_path: Path) -> None:
+    settings = ["loss.terms=[{name: sigmoid}, {name: sft}]", "data.path=it's.jsonl"]
+    done = run(tmp_path, *settings)
+    assert done.returncode == 0 and done.stderr.endswith("[slurm] outputs/x: done\n")
+    started = words(tmp_path / "srun")
+    assert started[-2:] == settings and "--nodes=2" in started and "--kill-on-bad-exit=1" in started
+    assert words(tmp_path / "status") == ["-m", "dpo", "status", *settings]
+    assert not (tmp_path / "requeued").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "requeued"),
+    [
+        ({"STATE": "75"}, None, True),  # USR1 or the deadline
+        ({"STATE": "75", "SLURM_RESTART_COUNT": "3", "MAX_REQUEUES": "3"}, 75, False),
+        ({"STATE": "75", "CODE": "2"}, 2, False),  # how an earlier start ended
+        ({"STATE": "3"}, 3, False),  # STOP, or scancel
+        ({"STATE": "3", "PREEMPTED": "2030-01-01T00:00:00"}, None, True),
+        ({"STATE": "1", "CODE": "1", "SAID": "failed after step 3: why"}, 1, False),
+        ({"STATE": "0", "CODE": "134"}, 134, False),
+        ({"STATE": "4"}, 4, False),
+    ],
+)
+def test_a_job_goes_back_into_the_queue_when_its_time_is_up_and_else_ends(
+    variables: dict[str, str], code: int | None, requeued: bool, tmp_path: Path
+) -> None:
+    done = run(tmp_path, **variables)
+    assert (tmp_path / "requeued").exists() == requeued, done.stderr
+    if code is not None:
+        assert done.returncode == code
+    if "failed" in variables.get("SAID", ""):
+        assert done.stderr.endswith("[slurm] failed with exit code 1: outputs/x: failed after step 3: why\n")
+    if "MAX_REQUEUES" in variables:
+        assert "not finished after 3 requeues" in done.stderr
+
+
+def test_another_command_has_no_state(tmp_path: Path) -> None:
+    done = run(tmp_path, "reference", "model=tiny", STATE="75")
+    assert done.returncode == 0 and not (tmp_path / "status").exists() and not (tmp_path / "requeued").exists()
+
+
+def test_pyxis_and_apptainer_see_project_folder_and_mounts(tmp_path: Path) -> None:
+    image = {"CONTAINER": "dpo.sqsh", "CONTAINER_MOUNTS": "/data:/data"}
+    root = SLURM.parents[1]
+    mounts = f"{root}:{root},{tmp_path}:{tmp_path},/data:/data"
+    assert run(tmp_path, **image).returncode == 0
+    started = words(tmp_path / "srun")
+    inside = ["--container-image=dpo.sqsh", f"--container-mounts={mounts}", f"--container-workdir={tmp_path}"]
+    assert set(inside) <= set(started), "the status is asked there as well"
+    assert run(tmp_path, **image, CONTAINER_RUNTIME="apptainer").returncode == 0
+    started = words(tmp_path / "srun")
+    assert started[started.index("apptainer") :][:3] == ["apptainer", "exec", "--nv"]
+    assert f"--bind {mounts} --pwd {tmp_path} dpo.sqsh python -m dpo status" in (tmp_path / "apptainer").read_text()
+    assert run(tmp_path, **image, CONTAINER_RUNTIME="docker").returncode == 2
+
+
+def test_an_array_takes_the_settings_of_its_number(tmp_path: Path) -> None:
+    runs = ["--", "loss=sigmoid", "name=a b", "--", "loss=ipo", "name=c"]
+    assert run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="0").returncode == 0
+    assert words(tmp_path / "srun")[-2:] == ["loss=sigmoid", "name=a b"]
+    assert run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="1").returncode == 0
+    assert words(tmp_path / "srun")[-2:] == ["loss=ipo", "name=c"]
+    done = run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="2")
+    assert done.returncode == 2 and "--array=0-1" in done.stderr

@@ -16,7 +16,8 @@ def describe(folder: RunFolder) -> tuple[str, int]:
         return f"{folder.path}: no run has begun here", FAILED
     steps = f"step {status.step}" + (f" of {status.total_steps}" if status.total_steps else "")
     text, code = _state(folder, status)
-    return f"{folder.path}: {text.format(steps=steps)}" + (f": {status.why}" if status.why else ""), code
+    why = f": {status.why.splitlines()[0]}" if status.why else ""
+    return f"{folder.path}: {text.format(steps=steps)}{why}", code
 
 
 def _state(folder: RunFolder, status: Status) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from launch import ROOT, environment
 
 FILES = Path(__file__).parent / "slurm"
+HELD = f"{FILES / 'held'}:{ROOT}"  # a PYTHONPATH, see there
 NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid")
 NODES = 2
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "unshare", "nsenter")
@@ -74,13 +75,13 @@ class Cluster:
         """The same, once it is over."""
         return self.until(number, lambda job: job["JobState"] in OVER)
 
-    def until(self, number: str, found: Callable[[dict[str, str]], bool]) -> dict[str, str]:
-        """What Slurm knows of a job once `found` is true of it."""
+    def until(self, number: str, found: Callable[[dict[str, str]], bool], over: bool = False) -> dict[str, str]:
+        """What Slurm knows of a job once `found` is true of it; `over`: although it has ended."""
         end = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < end:
             if found(job := self.job(number)):
                 return job
-            assert job["JobState"] not in OVER, f"job {number} is over: {job}"
+            assert over or job["JobState"] not in OVER, f"job {number} is over: {job}"
             time.sleep(0.2)
         raise AssertionError(f"waited {LIMIT_SECONDS} s for job {number}: {self.job(number)}")
 

@@ -1,12 +1,17 @@
 """Jobs on a real Slurm of two nodes, which the tests start. All are submitted at once, as their waiting overlaps."""
 
+import os
 import re
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from resumed import numbers
-from slurm_cluster import FILES, Cluster, cluster, missing
+from slurm_cluster import HELD, LIMIT_SECONDS, Cluster, missing
 
 from launch import ROOT, TWENTY
 
@@ -18,20 +23,7 @@ pytestmark = [
 
 TRAIN = str(ROOT / "launch" / "slurm" / "train.sbatch")
 CPU = ("launch=cpu", "launch.workers_per_node=1")
-HELD = f"{FILES / 'held'}:{ROOT}"  # a PYTHONPATH, see there
 JOBS = ("undisturbed", "limited", "failing", "reference", "sweep")
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("slurm")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the jobs are submitted, and their runs lie."""
-    return tmp_path_factory.mktemp("desk")
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +92,46 @@ def test_a_job_whose_time_is_up_continues_to_the_same_weights(slurm: Cluster, de
     assert len(files) >= 2
     for file in (Path("final/model.safetensors"), *files):
         assert (found / file).read_bytes() == (expected / file).read_bytes(), file
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from slurm_cluster import cluster
+with cluster(Path(sys.argv[1])) as found:
+    sys.stdout.write(f"{found.pid}\\n")
+    sys.stdout.flush()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_cluster_whose_owner_ends(number: signal.Signals, tmp_path: Path) -> None:
+    """Tests are interrupted, and killed."""
+    here = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": here},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert owner.stdout is not None
+    namespace = os.stat(f"/proc/{int(owner.stdout.readline())}/ns/pid").st_ino
+    owner.send_signal(number)
+    owner.wait()
+    end = time.monotonic() + LIMIT_SECONDS
+    while (left := _inside(namespace)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+
+
+def _inside(namespace: int) -> list[str]:
+    """Processes of a PID namespace."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if (process / "ns" / "pid").stat().st_ino == namespace:
+                found.append((process / "comm").read_text().strip())
+    return found

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
     ("state", "why", "code", "said"),
     [
         ("done", "", 0, "done, step 40 of 40"),
-        ("failed", "no disk", 1, "failed after step 40 of 40: no disk"),
+        ("failed", "no disk\nmore of it", 1, "failed after step 40 of 40: no disk"),
         ("stopped", "received SIGTERM", 3, "stopped after step 40 of 40: received SIGTERM"),
         ("stopped", "found outputs/x/STOP", 3, "stopped after step 40 of 40: found outputs/x/STOP"),
         ("stopped", "worker 3 received SIGUSR1", 75, "stopped after step 40 of 40: worker 3 received SIGUSR1"),

@@ -11,11 +11,15 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 command -v accelerate >/dev/null || PATH="$root/.venv/bin:$PATH" # what `make setup` made, when nothing is activated
 
-read -r gpus cores < <(python -c 'import os, torch; print(torch.cuda.device_count(), len(os.sched_getaffinity(0)))')
-nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
-if ((gpus == 0)); then
-  # torch would start as many threads as there are cores in every process.
-  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+if [[ -n ${NPROC:-} && -n ${OMP_NUM_THREADS:-} ]]; then
+  nproc="$NPROC" # torch need not be asked, which takes seconds
+else
+  read -r gpus cores < <(python -c 'import os, torch; print(torch.cuda.device_count(), len(os.sched_getaffinity(0)))')
+  nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
+  if ((gpus == 0)); then
+    # torch would start as many threads as there are cores in every process.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+  fi
 fi
 
 nodes="${NODES:-1}" node=0 address=127.0.0.1 port=0 # port 0: a free one, for several runs on one machine

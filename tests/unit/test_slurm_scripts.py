@@ -14,7 +14,7 @@ FAKES = {
     "scontrol": """case "$*" in
       *hostnames*) printf "n1\\nn2\\n" ;;
       *requeue*) echo "$*" >>requeued; kill -TERM $PPID; kill -9 $PPID ;;
-      *) echo "JobState=RUNNING PreemptTime=$PREEMPTED" ;;
+      *) echo "JobId=7 JobState=RUNNING Reason=None PreemptTime=$PREEMPTED" ;;
     esac""",
     "squeue": 'echo "2030-01-01T00:00:00"',
     "scancel": 'echo "$*" >>cancelled',

@@ -1,6 +1,8 @@
 """launch/submit.py: what is wrong is said before anything waits in a queue, and settings arrive as they were given."""
 
 import logging
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -26,6 +28,9 @@ AWKWARD = [
     "a=two\nlines",
     "glob=*",
 ]
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "CLUSTER.md").read_text()
+COMMANDS_SHOWN = re.findall(r"^python launch/submit\.py (.*)$", DOCUMENT, flags=re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +220,14 @@ def test_nothing_to_sweep_over_is_said(caplog: pytest.LogCaptureFixture) -> None
         jobs_of(["loss=ipo"])
     assert submit("sweep", "launch=cpu", "loss=ipo") == 2
     assert "nothing to sweep over" in caplog.text
+
+
+@pytest.mark.parametrize("command", COMMANDS_SHOWN)
+def test_the_commands_of_the_document_are_right(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command.replace("<yours>", "gpu").replace("launch=mine", "launch=default"), comments=True)
+    assert submit("--dry-run", *words) == 0
+    assert capsys.readouterr().out.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=")
+
+
+def test_the_document_names_every_site() -> None:
+    assert [site for site in sites() if f"| `{site}` |" not in DOCUMENT] == []

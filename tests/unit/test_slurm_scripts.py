@@ -61,7 +61,8 @@ def test_one_launcher_per_node_gets_the_settings_as_they_are(tmp_path: Path) -> 
         ({"STATE": "75", "SLURM_RESTART_COUNT": "3", "MAX_REQUEUES": "3"}, 75, False),
         ({"STATE": "75", "CODE": "2"}, 2, False),  # how an earlier start ended
         ({"STATE": "3"}, 3, False),  # STOP, or scancel
-        ({"STATE": "3", "PREEMPTED": "2030-01-01T00:00:00"}, None, True),
+        ({"STATE": "3", "CODE": "143", "PREEMPTED": "2030-01-01T00:00:00"}, None, True),
+        ({"STATE": "3", "CODE": "143"}, 3, False),
         ({"STATE": "1", "CODE": "1", "SAID": "failed after step 3: why"}, 1, False),
         ({"STATE": "0", "CODE": "134"}, 134, False),
         ({"STATE": "4"}, 4, False),
@@ -80,9 +81,11 @@ def test_a_job_goes_back_into_the_queue_when_its_time_is_up_and_else_ends(
         assert "not finished after 3 requeues" in done.stderr
 
 
-def test_another_command_has_no_state(tmp_path: Path) -> None:
-    done = run(tmp_path, "reference", "model=tiny", STATE="75")
-    assert done.returncode == 0 and not (tmp_path / "status").exists() and not (tmp_path / "requeued").exists()
+@pytest.mark.parametrize(("code", "requeued"), [("0", False), ("1", False), ("75", True)])
+def test_a_reference_pass_tells_by_its_exit_code(code: str, requeued: bool, tmp_path: Path) -> None:
+    done = run(tmp_path, "reference", "model=tiny", STATE="1", CODE=code)
+    assert (tmp_path / "requeued").exists() == requeued and not (tmp_path / "status").exists()
+    assert requeued or done.returncode == int(code)
 
 
 def test_pyxis_and_apptainer_see_project_folder_and_mounts(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ the same by itself before its first step; alone it serves a sweep, or fills a ca
   torchrun --nproc_per_node 8 -m dpo reference model=qwen7b reference.cache_dir=/shared/reference
 
 Settings are those of train.py (python -m dpo train --help). Only those of the data, the reference's weights and
-precision= decide what is found again. A pass that was stopped or killed continues where it was; the exit code of one that
-was stopped on request is 75.
+precision= decide what is found again. A pass that was stopped or killed continues where it was. Exit code 75: stopped
+on request.
 """
 
 CACHE = """\

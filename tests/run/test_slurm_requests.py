@@ -59,6 +59,13 @@ def test_a_job_that_is_asked_by_a_file_is_not_requeued(slurm: Cluster, desk: Pat
     assert "found asked/STOP" in last_line(desk, "asked")
 
 
+def test_a_job_has_a_worker_per_gpu_of_slurm(slurm: Cluster, desk: Path) -> None:
+    settings = (*TWENTY, "optim.max_steps=1", "name=gpus")
+    number = slurm.sbatch("--gpus-per-node=2", "--output=gpus.log", TRAIN, *settings, cwd=desk)
+    assert slurm.ended(number)["JobState"] == "COMPLETED"
+    assert "workers: 2 on cpu" in (desk / "gpus.log").read_text()
+
+
 def test_requeues_are_bounded(slurm: Cluster, desk: Path) -> None:
     number = held(slurm, desk, "bounded", MAX_REQUEUES="0")
     slurm.must("scancel", "--signal=USR1", "--batch", number)

@@ -3,6 +3,7 @@ started, in which container, and when a job goes back into the queue. tests/run/
 
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ FAKES = {
     esac""",
     "squeue": 'echo "2030-01-01T00:00:00"',
     "scancel": 'echo "$*" >>cancelled',
-    "srun": 'printf \'%s\\0\' "$@" >srun; exit "${CODE:-0}"',
+    "srun": 'printf \'%s\\0\' "$@" >srun; env >environment; exit "${CODE:-0}"',
     "apptainer": 'echo "$*" >>apptainer; exit "${STATE:-0}"',
     "python": 'printf "outputs/x: %s\\n" "$SAID"; printf "%s\\0" "$@" >status; exit "${STATE:-0}"',
     "accelerate": "",
@@ -52,6 +53,16 @@ def test_one_launcher_per_node_gets_the_settings_as_they_are(tmp_path: Path) -> 
     assert started[-2:] == settings and "--nodes=2" in started and "--kill-on-bad-exit=1" in started
     assert words(tmp_path / "status") == ["-m", "dpo", "status", *settings]
     assert not (tmp_path / "requeued").exists()
+
+
+def test_workers_know_where_they_meet_how_many_they_are_and_when_the_job_ends(tmp_path: Path) -> None:
+    assert run(tmp_path, SLURM_GPUS_ON_NODE="4").returncode == 0
+    lines = (tmp_path / "environment").read_text().splitlines()
+    end = int(datetime(2030, 1, 1).timestamp())
+    expected = ["MASTER_ADDR=n1", "MASTER_PORT=20007", "NODES=2", "NPROC=4", f"SLURM_JOB_END_TIME={end}"]
+    assert [line for line in expected if line not in lines] == []
+    assert run(tmp_path, SLURM_GPUS_ON_NODE="4", NPROC="2", MASTER_ADDR="10.0.0.1").returncode == 0
+    assert {"NPROC=2", "MASTER_ADDR=10.0.0.1"} <= set((tmp_path / "environment").read_text().splitlines())
 
 
 @pytest.mark.parametrize(

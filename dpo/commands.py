@@ -15,8 +15,6 @@ from dpo.distributed import launcher
 from dpo.errors import ConfigError
 from dpo.preempt import StopRequest
 
-DRY_RUN = "--dry-run"
-
 
 @dataclass(kw_only=True, slots=True)
 class Command:
@@ -126,13 +124,9 @@ def _sweep(overrides: list[str], words: list[str]) -> int:
 
 
 def _submit(overrides: list[str], words: list[str]) -> int:
-    from dpo.run_submit import WORK, run_submit
+    from dpo.run_submit import run_submit
 
-    dry = DRY_RUN in words
-    work = [word for word in words if word != DRY_RUN] or ["train"]
-    if len(work) > 1 or work[0] not in WORK:
-        raise ConfigError([f"submit {' '.join(work)}: expected {COMMANDS['submit'].words}"])
-    sys.stdout.write(run_submit(work[0], overrides, dry))
+    sys.stdout.write(run_submit(overrides, words))
     return 0
 
 
@@ -148,17 +142,10 @@ def _compare(composed: Composed, words: list[str]) -> int:
 
 
 def _status(composed: Composed, words: list[str]) -> int:
-    from dpo.config.derive import derive
-    from dpo.config.identity import run_name
-    from dpo.records import RunFolder
-    from dpo.status import describe
+    from dpo.run_status import run_status
 
-    if len(words) > 1:
-        raise ConfigError([f"status {' '.join(words)}: expected {COMMANDS['status'].words}"])
-    config = composed.config
-    derive(config)
-    text, code = describe(RunFolder(Path(words[0]) if words else Path(config.output_dir) / run_name(config)))
-    sys.stdout.write(f"{text}\n")
+    text, code = run_status(composed, words)
+    sys.stdout.write(text)
     return code
 
 
@@ -247,7 +234,7 @@ COMMANDS = {
             words="[train|reference|sweep]",
             usage=usage.SUBMIT,
             raw=_submit,
-            options=(DRY_RUN,),
+            options=("--dry-run",),
             alone=True,
         ),
         Command(

@@ -19,21 +19,25 @@ from dpo.submit.sweep import array_arguments, references
 log = logging.getLogger(__name__)
 
 WORK = ("train", "reference", "sweep")
+DRY_RUN = "--dry-run"
 
 
-def run_submit(work: str, overrides: list[str], dry: bool) -> str:
-    """What there is to read: the scripts (`dry`), or the commands that watch and end what was submitted.
+def run_submit(overrides: list[str], words: list[str]) -> str:
+    """What there is to read: the scripts (`--dry-run`), or the commands that watch and end what was submitted.
 
     Raises:
         ConfigError: all that is wrong with the submission and with the run, before anything is submitted.
         EnvironmentProblem: Slurm is not there, or refuses.
     """
+    work = [word for word in words if word != DRY_RUN] or ["train"]
+    if len(work) > 1 or work[0] not in WORK:
+        raise ConfigError([f"submit {' '.join(work)}: expected {', '.join(WORK)} or nothing, and settings"])
     own = [text for text in overrides if text.partition("=")[0].split(".")[0] == LAUNCH]
     given = [text for text in overrides if text not in own]
-    batches, notes = _planned(work, own, given)
+    batches, notes = _planned(work[0], own, given)
     for note in notes:
         log.info("%s", note)
-    if dry:
+    if DRY_RUN in words:
         return show(batches)
     numbers = submit(batches)
     return f"watch: squeue --jobs={','.join(numbers)}\nend:   scancel {' '.join(numbers)}\n"

@@ -15,14 +15,19 @@ pytestmark = [
 ]
 
 TRAIN = str(ROOT / "launch" / "slurm" / "train.sbatch")
+SWEEP = str(ROOT / "launch" / "slurm" / "sweep.sbatch")
 
 
 def held(slurm: Cluster, desk: Path, name: str, *options: str, **variables: str) -> str:
     """A job that waits in the middle of training, see tests/run/slurm/held."""
     given = (*options, f"--output={name}.log", TRAIN, *TWENTY, "zero=off", f"name={name}")
     number = slurm.sbatch(*given, cwd=desk, NPROC="1", PYTHONPATH=HELD, **variables)
-    slurm.until(number, lambda job: any(row["step"] == 2 for row in read_rows(desk / name / "metrics.jsonl")))
+    slurm.until(number, lambda job: at_step_2(desk / name))
     return number
+
+
+def at_step_2(folder: Path) -> bool:
+    return any(row["step"] == 2 for row in read_rows(folder / "metrics.jsonl"))
 
 
 def last_line(desk: Path, name: str) -> str:
@@ -64,6 +69,22 @@ def test_a_job_has_a_worker_per_gpu_of_slurm(slurm: Cluster, desk: Path) -> None
     number = slurm.sbatch("--gpus-per-node=2", "--output=gpus.log", TRAIN, *settings, cwd=desk)
     assert slurm.ended(number)["JobState"] == "COMPLETED"
     assert "workers: 2 on cpu" in (desk / "gpus.log").read_text()
+
+
+def test_one_job_of_an_array_is_requeued_alone(slurm: Cluster, desk: Path) -> None:
+    """The last to start has the number of the whole array."""
+    runs = [word for name in ("first", "last") for word in ("--", *TWENTY, "zero=off", f"name={name}")]
+    options = ("--array=0-1", "--output=%x-%a.log", "--job-name=array", SWEEP)
+    number = slurm.sbatch(*options, *runs, cwd=desk, NPROC="1", PYTHONPATH=HELD)
+    first, last = f"{number}_0", f"{number}_1"
+    slurm.until(last, lambda job: at_step_2(desk / "first") and at_step_2(desk / "last"))
+    assert slurm.job(last)["JobId"] == number
+    slurm.must("scancel", "--signal=USR1", "--batch", last)
+    job = slurm.ended(last)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    assert last_line(desk, "array-1") == "[slurm] last: done, step 20 of 20"
+    assert (slurm.job(first)["JobState"], slurm.job(first)["Restarts"]) == ("RUNNING", "0")
+    slurm.must("scancel", first)
 
 
 def test_requeues_are_bounded(slurm: Cluster, desk: Path) -> None:

@@ -24,6 +24,7 @@ LAYERS = [
         "dpo.run_prepare",
         "dpo.run_reference",
         "dpo.run_report",
+        "dpo.run_status",
         "dpo.run_submit",
         "dpo.run_sweep",
     ],

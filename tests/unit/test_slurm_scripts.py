@@ -116,9 +116,11 @@ def test_pyxis_and_apptainer_see_project_folder_and_mounts(tmp_path: Path) -> No
 
 def test_an_array_takes_the_settings_of_its_number(tmp_path: Path) -> None:
     runs = ["--", "loss=sigmoid", "name=a b", "--", "loss=ipo", "name=c"]
-    assert run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="0").returncode == 0
+    array = {"script": "sweep.sbatch", "SLURM_ARRAY_JOB_ID": "7", "STATE": "75"}
+    run(tmp_path, *runs, **array, SLURM_ARRAY_TASK_ID="0")
     assert words(tmp_path / "srun")[-2:] == ["loss=sigmoid", "name=a b"]
-    assert run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="1").returncode == 0
+    run(tmp_path, *runs, **array, SLURM_ARRAY_TASK_ID="1")
     assert words(tmp_path / "srun")[-2:] == ["loss=ipo", "name=c"]
-    done = run(tmp_path, *runs, script="sweep.sbatch", SLURM_ARRAY_TASK_ID="2")
+    assert (tmp_path / "requeued").read_text() == "requeue 7_0\nrequeue 7_1\n"
+    done = run(tmp_path, *runs, **array, SLURM_ARRAY_TASK_ID="2")
     assert done.returncode == 2 and "--array=0-1" in done.stderr

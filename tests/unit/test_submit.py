@@ -125,7 +125,7 @@ def test_problems_of_submission_and_run_come_together(caplog: pytest.LogCaptureF
     assert "precision=fp16 needs a GPU" in caplog.text
     caplog.clear()
     assert submit("evaluate") == 2
-    assert "[train|reference|sweep]" in caplog.text
+    assert "train, reference, sweep" in caplog.text
 
 
 def test_without_slurm_it_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

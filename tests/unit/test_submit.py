@@ -197,7 +197,7 @@ def test_dependencies_as_sbatch_takes_them(after: str) -> None:
 @pytest.mark.parametrize(
     ("swept", "passes"),
     [
-        (["loss=sigmoid,ipo", "loss.beta=0.1,0.5", "optim.lr=1e-6,1e-5"], 1),
+        (["loss=sigmoid,ipo", "adapter=none,lora"], 1),
         (["loss=sigmoid,kto"], 2),  # kto also looks for prompts with the answers of others
         (["model.path=a,b", "data.path=p.jsonl"], 2),
         (["loss=simpo,orpo"], 0),

@@ -28,8 +28,8 @@ class LaunchConfig:
     after: str | None = None  # job that must have succeeded before: 1234, or as --dependency has it: afterany:1234
     log: str | None = None  # file, %x: name, %j: number of the job; null: <output_dir>/slurm_logs/%x-%j.log
     modules: list[str] = field(default_factory=list)  # module load ...
-    setup: list[str] = field(default_factory=list)  # lines of bash before the launch: source /opt/site.sh
-    # Exported in the job, where $VARIABLES in the values are filled in. No keys: those come from your environment.
+    setup: list[str] = field(default_factory=list)  # lines of bash on the first node, before: source /opt/site.sh
+    # Exported in the job, where $NAMES in the values are filled in. No keys: those come from your environment.
     env: dict[str, str] = field(default_factory=dict)
     # Folder on each node's own disk for what libraries compile (ops, kernels), where home folders are on a slow or full
     # network disk: /local/$USER. Downloads: launch.env.HF_HOME.

@@ -23,7 +23,7 @@ demo-sweep: $(READY)
 	@$(IN_VENV) launch/demo_sweep.sh
 
 test: $(READY)
-	@$(IN_VENV) python -m pytest --numprocesses $(WORKERS)
+	@$(IN_VENV) python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 test-slow: $(READY)
 	@$(IN_VENV) python -m pytest -m "slow and not gpu"

@@ -50,12 +50,13 @@ def main(arguments: list[str], command: Command = COMMANDS["train"]) -> int:
     options = [a for a in arguments if a.startswith("-")]
     words = [a for a in arguments if a not in options and "=" not in a] if command.words else []
     overrides = [a for a in arguments if a not in options and a not in words]
+    own = [option for option in options if option in command.options]
     try:
         if {"--help", "-h"} & set(options):
             return _say(_usage(command), is_main)
-        _refuse_options(options)
-        if command.sweeps:
-            return command.sweeps(overrides) if is_main else 0
+        _refuse_options([option for option in options if option not in own])
+        if command.raw:
+            return command.raw(overrides, [*own, *words]) if is_main else 0
         composed = compose_run(overrides, launcher.world_size())
         if "--cfg" in options:
             return _say(as_yaml(composed.config), is_main)

@@ -25,7 +25,8 @@ class Command:
     words: str = ""  # the words of its own, for --help; none: settings only
     usage: str  # --help; {groups} stands for the groups and their choices
     run: Callable[[Composed, list[str]], int] | None = None  # settings and words -> exit code
-    sweeps: Callable[[list[str]], int] | None = None  # or: settings of several values each
+    raw: Callable[[list[str], list[str]], int] | None = None  # or: settings as they are given, which it composes itself
+    options: tuple[str, ...] = ()  # besides --help and --cfg; they come with the words
     alone: bool = False  # one process does it, whatever the launcher started
 
 
@@ -114,12 +115,19 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
-def _sweep(overrides: list[str]) -> int:
+def _sweep(overrides: list[str], words: list[str]) -> int:
     from dpo.run_sweep import run_sweep
 
     text, whole = run_sweep(overrides)
     sys.stdout.write(text)
     return 0 if whole else 1
+
+
+def _submit(overrides: list[str], words: list[str]) -> int:
+    from dpo.run_submit import run_submit
+
+    sys.stdout.write(run_submit(overrides, words))
+    return 0
 
 
 def _compare(composed: Composed, words: list[str]) -> int:
@@ -131,6 +139,14 @@ def _compare(composed: Composed, words: list[str]) -> int:
     picture = Path(composed.config.output_dir) / "comparison.png"
     sys.stdout.write(compare([RunFolder(Path(word)) for word in words], picture))
     return 0
+
+
+def _status(composed: Composed, words: list[str]) -> int:
+    from dpo.run_status import run_status
+
+    text, code = run_status(composed, words)
+    sys.stdout.write(text)
+    return code
 
 
 def _verify(composed: Composed, words: list[str]) -> int:
@@ -209,7 +225,16 @@ COMMANDS = {
             name="sweep",
             summary="start one run per combination of settings and compare them",
             usage=usage.SWEEP,
-            sweeps=_sweep,
+            raw=_sweep,
+            alone=True,
+        ),
+        Command(
+            name="submit",
+            summary="put a run, a reference pass or a sweep into the queue of a Slurm cluster",
+            words="[train|reference|sweep]",
+            usage=usage.SUBMIT,
+            raw=_submit,
+            options=("--dry-run",),
             alone=True,
         ),
         Command(
@@ -218,6 +243,14 @@ COMMANDS = {
             words="<run folder> <run folder> ...",
             usage=usage.COMPARE,
             run=_compare,
+            alone=True,
+        ),
+        Command(
+            name="status",
+            summary="show how far a run is and how it ended",
+            words="[<run folder>]",
+            usage=usage.STATUS,
+            run=_status,
             alone=True,
         ),
         Command(

@@ -30,7 +30,7 @@ def seconds_left(deadline: str | None, now: datetime, environment: Mapping[str, 
     if deadline is None:
         return None
     if deadline == "auto":
-        return _slurm_seconds(now, environment)
+        return _until_slurm_ends(now, environment)
     if duration := _duration(deadline):
         return duration.total_seconds()
     try:
@@ -42,7 +42,16 @@ def seconds_left(deadline: str | None, now: datetime, environment: Mapping[str, 
     return left
 
 
-def _slurm_seconds(now: datetime, environment: Mapping[str, str]) -> float | None:
+def slurm_seconds(text: str) -> float | None:
+    """Of a time limit as `sbatch --time` takes it: minutes, minutes:seconds, 4:00:00, 1-12, 1-12:00, 1-12:00:00.
+    None: no such form."""
+    if match := re.fullmatch(r"(\d+)(?::(\d\d))?", text):
+        return 60.0 * int(match[1]) + int(match[2] or 0)
+    found = _duration(text) if ":" in text or "-" in text else None
+    return found.total_seconds() if found else None
+
+
+def _until_slurm_ends(now: datetime, environment: Mapping[str, str]) -> float | None:
     end = environment.get(SLURM_END, "")
     if not end.isdecimal():  # no Slurm job, or one without an end
         return None

@@ -90,3 +90,15 @@ class RunLock:
             return f"{self._doing} by process {found['pid']} on {found['host']} since {found['since']}"
         except (ValueError, KeyError, TypeError):  # not yet written
             return f"{self._doing} by another process"
+
+
+def is_held(path: Path) -> bool:
+    """Whether a launch holds the lock now, without waiting and without taking it."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        return False
+    return False

@@ -13,9 +13,11 @@ from dpo.start import start
 
 log = logging.getLogger(__name__)
 
+NOT_ALL = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on. There is no status.json that would tell it.
+
 
 def run_reference(composed: Composed, stop: StopRequest) -> int:
-    """Returns the exit code, 0 when everything is there or when stopped on request.
+    """Returns the exit code, 0 when everything is there, 75 when stopped on request.
 
     Raises:
         UserError: anything the user can cure.
@@ -29,8 +31,10 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
             sets = build_data(config, began.text, began.folder, world, stop)
             groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
             fill_reference(config, began.source, groups, world, stop)
+        code = 0
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))
     except Stopped:
+        code = NOT_ALL
         log.info("stopped %.1f s after: %s; the same command continues from there", stop.seconds(), stop.reason)
     world.close()
-    return 0
+    return code

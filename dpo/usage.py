@@ -43,7 +43,8 @@ the same by itself before its first step; alone it serves a sweep, or fills a ca
   torchrun --nproc_per_node 8 -m dpo reference model=qwen7b reference.cache_dir=/shared/reference
 
 Settings are those of train.py (python -m dpo train --help). Only those of the data, the reference's weights and
-precision= decide what is found again. A pass that was stopped or killed continues where it was.
+precision= decide what is found again. A pass that was stopped or killed continues where it was. Exit code 75: stopped
+on request.
 """
 
 CACHE = """\
@@ -95,6 +96,26 @@ the first begins; the reference is computed once for all. The same command again
 Settings are those of train.py (python -m dpo train --help).
 """
 
+SUBMIT = """\
+Puts a run into the queue of a Slurm cluster: checks all settings first, writes the batch script, submits it. The job
+stops with a checkpoint before its time is up, queues itself again and continues. docs/CLUSTER.md explains it.
+
+  python launch/submit.py launch.partition=gpu model=qwen7b data.path=pairs.jsonl
+  python launch/submit.py launch=mine launch.nodes=4 launch.time=12:00:00 model=qwen7b --dry-run
+  python launch/submit.py sweep launch=mine model=qwen7b loss=sigmoid,ipo loss.beta=0.05,0.1
+  python launch/submit.py launch.after=1234 name=second model.path=outputs/first/final
+
+  launch=<site>          conf/launch/<site>.yaml (default); copy one for your own cluster
+  launch.<setting>=...   dpo/config/launch.py lists them: nodes, gpus_per_node, time, account, container, ...
+  --dry-run              print the script and submit nothing
+
+  train                  without a word; reference: `python -m dpo reference`, as a job
+  sweep                  the reference once, then an array with one job per combination of values
+
+All other settings are those of train.py (python -m dpo train --help). Keys come from the environment (HF_TOKEN,
+WANDB_API_KEY), which Slurm hands to the job; a script or a setting never holds one.
+"""
+
 COMPARE = """\
 Shows finished runs beside each other: the settings in which they differ, their last held-out numbers, and a picture in
 outputs/comparison.png.
@@ -102,6 +123,15 @@ outputs/comparison.png.
   python -m dpo compare outputs/sweep-*
 
   output_dir=<folder>      another place for the picture
+"""
+
+STATUS = """\
+Shows in one line how far a run is and how its last launch ended; the exit code says it to scripts: 0 done, 1 failed or
+never begun, 3 stopped on request, 4 running, 75 stopped because its time was up (SIGUSR1 or checkpoint.deadline): the
+same launch continues.
+
+  python -m dpo status outputs/mine
+  python -m dpo status model.path=my-sft-model data.path=pairs.jsonl      the run that these settings would continue
 """
 
 VERIFY = """\

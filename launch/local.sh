@@ -2,6 +2,7 @@
 # Trains on this machine: one process per visible GPU, or two CPU processes where there is none.
 #   launch/local.sh [group=choice ...] [group.setting=value ...]
 #   NPROC=4 launch/local.sh model=qwen05b data.path=pairs.jsonl      another number of processes
+#   launch/local.sh reference model=qwen05b data.path=pairs.jsonl    another command of `python -m dpo`
 # On several machines together (docs/NODES.md): the same command on each, but for its own number. MASTER_ADDR is machine 0.
 #   NODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 launch/local.sh model=qwen7b data.path=pairs.jsonl
 #   NODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 launch/local.sh model=qwen7b data.path=pairs.jsonl
@@ -10,11 +11,15 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 command -v accelerate >/dev/null || PATH="$root/.venv/bin:$PATH" # what `make setup` made, when nothing is activated
 
-read -r gpus cores < <(python -c 'import os, torch; print(torch.cuda.device_count(), len(os.sched_getaffinity(0)))')
-nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
-if ((gpus == 0)); then
-  # torch would start as many threads as there are cores in every process.
-  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+if [[ -n ${NPROC:-} && -n ${OMP_NUM_THREADS:-} ]]; then
+  nproc="$NPROC" # torch need not be asked, which takes seconds
+else
+  read -r gpus cores < <(python -c 'import os, torch; print(torch.cuda.device_count(), len(os.sched_getaffinity(0)))')
+  nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
+  if ((gpus == 0)); then
+    # torch would start as many threads as there are cores in every process.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+  fi
 fi
 
 nodes="${NODES:-1}" node=0 address=127.0.0.1 port=0 # port 0: a free one, for several runs on one machine
@@ -48,7 +53,12 @@ except ChildFailedError as failed:
 except SignalException as stopped:
     sys.exit(128 + stopped.sigval)
 '
+program=("$root/train.py")
+if [[ ${1:-} == [a-z]* && $1 != *=* ]]; then # a command, no setting
+  program=(--module dpo)
+  export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+fi
 # The file keeps the user's own default config out. Every value is given, so that accelerate does not guess and warn.
 exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$((nproc * nodes))" \
   --num_machines "$nodes" --machine_rank "$node" --main_process_ip "$address" --main_process_port "$port" \
-  --mixed_precision no --dynamo_backend no "$root/train.py" "$@"
+  --mixed_precision no --dynamo_backend no "${program[@]}" "$@"

@@ -4,7 +4,6 @@ Hydra's own composition stops at its first problem. Here the overrides are looke
 lists all of them, each with what the user probably meant.
 """
 
-import difflib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +15,22 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpo.config import schema
 from dpo.config.keys import keys_in_overrides
+from dpo.config.launch import LaunchConfig
 from dpo.config.losses import SCHEMAS
+from dpo.config.meant import FREE, choice_problem, first_line, setting_problem
 from dpo.errors import ConfigError
 from dpo.redact import redact
 
 CONF = Path(__file__).parents[2] / "conf"
+LAUNCH = "launch"  # the one folder in it that is no group of a run
 
 # Naming a file or a model by its path chooses the group that takes one.
 IMPLIED = {"data.path": "data=files", "data.sources": "data=files", "model.path": "model=hf"}
-# Dictionaries without a schema, whose keys may be new: DeepSpeed's own settings, what a chat template takes, the names
-# of the data's dimensions.
-FREE = ("zero.deepspeed.", "model.chat_template_arguments.", "data.objective.weights")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,21 +56,21 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
     notes, extra = _implied(parsed, world_size)
     texts = [("++" if key.startswith(FREE) else "") + text for key, text in zip(given, overrides, strict=True)]
     texts = [text for key, text in zip(given, texts, strict=True) if key != "zero"]
-    problems = [problem for o in parsed for problem in _choice_problem(o, groups)]
+    problems = [problem for o in parsed for problem in choice_problem(o, groups)]
     wrong = {problem.split("=")[0] for problem in problems}
     _register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         sound = [t for t in texts if (key := t.split("=")[0]) in groups and key not in wrong]
         base = _compose([*extra, *sound])
         settings = [o for o in parsed if o.key_or_group not in groups and o.key_or_group.split(".")[0] not in wrong]
-        problems += [problem for o in settings for problem in _setting_problem(base, o)]
+        problems += [problem for o in settings for problem in setting_problem(base, o)]
         if problems:
             raise ConfigError(problems)
         composed = _compose([*extra, *texts])
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError([_first_line(error)]) from error
+        raise ConfigError([first_line(error)]) from error
     assert isinstance(config, schema.RunConfig)
     if not {"data", "data.path", "data.sources"} & set(given):
         pairs = config.data.path or "the demo pairs"
@@ -105,8 +104,41 @@ def choices() -> dict[str, list[str]]:
     return {
         folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
         for folder in sorted(CONF.iterdir())
-        if folder.is_dir()
+        if folder.is_dir() and folder.name != LAUNCH
     }
+
+
+def sites() -> list[str]:
+    """The choices of `launch=`."""
+    return sorted(file.stem for file in (CONF / LAUNCH).glob("*.yaml"))
+
+
+def compose_launch(overrides: list[str]) -> LaunchConfig:
+    """Compose conf/launch/<site>.yaml with the `launch.<setting>=` of a submission.
+
+    Raises:
+        ConfigError: see `compose_run`.
+    """
+    if keys := keys_in_overrides(overrides):
+        raise ConfigError(keys)
+    parsed = _parse(overrides)
+    site = next((o.get_value_string() for o in parsed if o.key_or_group == LAUNCH), "default")
+    if problems := [problem for o in parsed for problem in choice_problem(o, {LAUNCH: sites()})]:
+        raise ConfigError(problems)
+    settings = [o for o in parsed if o.key_or_group != LAUNCH]
+    texts = [("++" if o.key_or_group.startswith(FREE) else "") + str(o.input_line) for o in settings]
+    _register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        base = _compose([], f"{LAUNCH}/{site}")
+        if problems := [problem for o in settings for problem in setting_problem(base, o)]:
+            raise ConfigError(problems)
+        composed = _compose(texts, f"{LAUNCH}/{site}")
+    try:
+        config = OmegaConf.to_object(composed[LAUNCH])
+    except OmegaConfBaseException as error:
+        raise ConfigError([first_line(error)]) from error
+    assert isinstance(config, LaunchConfig)
+    return config
 
 
 def parse_sweep(overrides: list[str]) -> list[tuple[str, list[str]]]:
@@ -144,11 +176,11 @@ def _implied(parsed: list[Override], world_size: int) -> tuple[list[str], list[s
     return notes, extra
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(overrides: list[str], name: str = "train") -> DictConfig:
     try:
-        return compose("train", overrides=overrides)
+        return compose(name, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([_first_line(error)]) from error
+        raise ConfigError([first_line(error)]) from error
 
 
 def _parse(overrides: list[str], *, sweeps: bool = False) -> list[Override]:
@@ -170,57 +202,6 @@ def _parse(overrides: list[str], *, sweeps: bool = False) -> list[Override]:
     return parsed
 
 
-def _choice_problem(override: Override, groups: dict[str, list[str]]) -> list[str]:
-    key, value = override.key_or_group, override.get_value_string()
-    if key not in groups or value in groups[key]:
-        return []
-    return [f"{key}={value}: no such choice.{_meant(value, groups[key])} Choices: {', '.join(groups[key])}"]
-
-
-def _setting_problem(base: DictConfig, override: Override) -> list[str]:
-    """Is this a setting of the chosen groups, and does the value have its type?"""
-    key = override.key_or_group
-    if key.startswith(FREE):
-        return []
-    node: Any = base
-    for depth, part in enumerate(key.split(".")):
-        parent = ".".join(key.split(".")[:depth])
-        if isinstance(node, ListConfig):  # data.sources.0.weight
-            if not part.isdigit() or int(part) >= len(node):
-                return [f"{key}: no such setting. {parent} has {len(node)} entries, numbered from 0"]
-            node = node[int(part)]
-            continue
-        if not isinstance(node, DictConfig):
-            return [f"{key}: no such setting. {parent} is a single value"]
-        if part not in node:
-            names = sorted(str(name) for name in node)
-            meant = _meant(part, names, parent) if parent else _meant_anywhere(key, base)
-            return [f"{key}: no such setting.{meant} {f'{parent} has' if parent else 'There are'}: {', '.join(names)}"]
-        node = node._get_node(part)
-    try:
-        OmegaConf.update(base.copy(), key, override.value())
-    except OmegaConfBaseException as error:
-        return [f"{key}={override.get_value_string()}: {_first_line(error)}"]
-    return []
-
-
-def _meant_anywhere(key: str, base: DictConfig) -> str:
-    """For a key whose group is missing or misspelt: `beta` means loss.beta, `trak.every` track.every."""
-    sections = {str(name): value for name, value in base.items()}
-    names = [f"{name}.{part!s}" for name, value in sections.items() if isinstance(value, DictConfig) for part in value]
-    ends = [name for name in names if name.split(".")[1] == key]
-    return f" Did you mean {ends[0]}?" if ends else _meant(key, [*names, *sections])
-
-
-def _meant(word: str, names: list[str], parent: str = "") -> str:
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f" Did you mean {parent + '.' if parent else ''}{close[0]}?" if close else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
-
-
 def _register_schemas() -> None:
     """Hydra's store of schemas: /schema/<group> and /schema/<group>/<choice> where a choice has its own knobs."""
     GlobalHydra.instance().clear()
@@ -236,6 +217,7 @@ def _register_schemas() -> None:
         "track": schema.TrackConfig,
         "eval": schema.EvalConfig,
         "guard": schema.GuardConfig,
+        LAUNCH: LaunchConfig,
     }
     for group, node in single.items():
         store(group="schema", name=group, node=node)

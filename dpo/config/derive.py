@@ -6,7 +6,8 @@ from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.losses.loss import Loss
 from dpo.optim import default_lr
 
-CACHE, DATA_CACHE, REPORTS = NO_RUNS = ("reference_cache", "data_cache", "data_reports")  # in output_dir
+# In output_dir beside the runs:
+CACHE, DATA_CACHE, REPORTS, SLURM_LOGS = NO_RUNS = ("reference_cache", "data_cache", "data_reports", "slurm_logs")
 # Tokens of a row of the reference pass, in rows of training. Nothing is kept for backward: by count of its tensors a
 # pass holds the activations of one layer (some 32 bytes per token and hidden unit in bf16), training those of all. With
 # checkpointing training keeps the layers' inputs and one layer, some 90 bytes at 28 layers: 4 rows would need more.

@@ -18,9 +18,18 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report", "dpo.run_sweep"],
-    ["dpo.compare"],
-    ["dpo.report_sweep", "dpo.verify"],
+    [
+        "dpo.run",
+        "dpo.run_plan",
+        "dpo.run_prepare",
+        "dpo.run_reference",
+        "dpo.run_report",
+        "dpo.run_status",
+        "dpo.run_submit",
+        "dpo.run_sweep",
+    ],
+    ["dpo.compare", "dpo.submit"],
+    ["dpo.report_sweep", "dpo.status", "dpo.verify"],
     ["dpo.build_reference", "dpo.start"],
     [
         "dpo.trainer",
@@ -67,7 +76,7 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.histogram", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
-    ["dpo.config.losses", "dpo.config.expect"],
+    ["dpo.config.losses", "dpo.config.expect", "dpo.config.launch"],
     ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -77,8 +86,8 @@ OWNERS = {
     "accelerate": ["dpo.distributed"],
     "deepspeed": ["dpo.distributed"],
     "torch.distributed": ["dpo.distributed"],
-    "hydra": ["dpo.config.compose"],
-    "omegaconf": ["dpo.config.compose"],
+    "hydra": ["dpo.config.compose", "dpo.config.meant"],
+    "omegaconf": ["dpo.config.compose", "dpo.config.meant"],
     "wandb": ["dpo.track.wandb_tracker", "dpo.track.wandb_file"],
     "tensorboard": ["dpo.track.tensorboard_tracker"],
     "torch.utils.tensorboard": ["dpo.track.tensorboard_tracker"],
@@ -110,6 +119,7 @@ SEE_RUN_CONFIG = [
     "dpo.build_model",
     "dpo.build_reference",
     "dpo.config",
+    "dpo.submit",
 ]
 
 

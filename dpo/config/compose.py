@@ -236,6 +236,7 @@ def _register_schemas() -> None:
         "track": schema.TrackConfig,
         "eval": schema.EvalConfig,
         "guard": schema.GuardConfig,
+        "doctor": schema.DoctorConfig,
     }
     for group, node in single.items():
         store(group="schema", name=group, node=node)

@@ -7,6 +7,7 @@ values it may take or its range (dpo/config/fields.py), which `dpo.config.checks
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpo.config.doctor import DoctorConfig
 from dpo.config.expect import ExpectConfig
 from dpo.config.fields import number, one_of
 from dpo.config.losses import LossConfig
@@ -256,3 +257,4 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     expect: ExpectConfig = field(default_factory=ExpectConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)

@@ -2,6 +2,10 @@
 # Trains on this machine: one process per visible GPU, or two CPU processes where there is none.
 #   launch/local.sh [group=choice ...] [group.setting=value ...]
 #   NPROC=4 launch/local.sh model=qwen05b data.path=pairs.jsonl      another number of processes
+# On several machines together (docs/NODES.md): the same command on each, but for its own number. MASTER_ADDR is machine 0.
+#   NODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 launch/local.sh model=qwen7b data.path=pairs.jsonl
+#   NODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 launch/local.sh model=qwen7b data.path=pairs.jsonl
+# MASTER_PORT: a free port there (29500). MASTER_WAIT: seconds that the others wait for it (300).
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 command -v accelerate >/dev/null || PATH="$root/.venv/bin:$PATH" # what `make setup` made, when nothing is activated
@@ -11,6 +15,13 @@ nproc="${NPROC:-$((gpus > 0 ? gpus : 2))}"
 if ((gpus == 0)); then
   # torch would start as many threads as there are cores in every process.
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > nproc ? cores / nproc : 1))}"
+fi
+
+nodes="${NODES:-1}" node=0 address=127.0.0.1 port=0 # port 0: a free one, for several runs on one machine
+if ((nodes > 1)); then
+  node="${NODE_RANK:?is the number of this machine, from 0 to NODES - 1}"
+  address="${MASTER_ADDR:?is the name or address of machine 0, as the others reach it}" port="${MASTER_PORT:-29500}"
+  (cd "$root" && python -m dpo.distributed.master "$nodes" "$node" "$address" "$port" "${MASTER_WAIT:-300}")
 fi
 
 # Asked to stop, the launcher kills what has not left after 30 s (SIGTERM, Ctrl-C): writing a large state takes longer.
@@ -38,6 +49,6 @@ except SignalException as stopped:
     sys.exit(128 + stopped.sigval)
 '
 # The file keeps the user's own default config out. Every value is given, so that accelerate does not guess and warn.
-# Port 0: a free one, for several runs on one machine.
-exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$nproc" \
-  --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 "$root/train.py" "$@"
+exec python -c "$accelerate" launch --config_file "$root/launch/accelerate.yaml" --num_processes "$((nproc * nodes))" \
+  --num_machines "$nodes" --machine_rank "$node" --main_process_ip "$address" --main_process_port "$port" \
+  --mixed_precision no --dynamo_backend no "$root/train.py" "$@"

@@ -20,6 +20,7 @@ from torch import Tensor
 from dpo.config.schema import OptimConfig, ZeroConfig
 from dpo.distributed import extensions, launcher, sizes
 from dpo.distributed.loss_scale import FIRST, LEAST, WINDOW
+from dpo.distributed.network import choose_interface
 from dpo.distributed.rendezvous import join_restartable
 from dpo.distributed.sequence import SequenceGroup
 from dpo.distributed.watchdog import Watchdog
@@ -175,6 +176,7 @@ def start_world(zero: ZeroConfig, optim: OptimConfig, precision: str, hidden_siz
             [f"zero.sequence_parallel={zero.sequence_parallel} must divide the {launcher.world_size()} workers"]
         )
     launcher.forget_accelerate_choices(precision)
+    choose_interface()
     stage = zero.stage or 0
     on_cpu = not torch.cuda.is_available() or os.environ.pop("ACCELERATE_USE_CPU", "").lower() == "true"
     plugins = None

@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 def run(composed: Composed, stop: StopRequest) -> int:
-    """One run from configuration to exported model. Returns the exit code, 0 when done or stopped on request.
+    """One run from configuration to exported model. Returns the exit code: 0 when done, `checkpoint.stopped_code` on request.
 
     Raises:
         UserError: anything the user can cure, before or during training; `status.json` then says failed and why.
@@ -76,8 +76,10 @@ def run(composed: Composed, stop: StopRequest) -> int:
     try:
         with world.watchdog.explained():
             assembled.go()
+        code = 0
     except Stopped:
         assembled.note_stop()
+        code = config.checkpoint.stopped_code
         log.info("%s: leaving %.1f s later; the same command continues from there", stop.reason, stop.seconds())
     except BaseException as error:
         if world.is_main:
@@ -85,7 +87,7 @@ def run(composed: Composed, stop: StopRequest) -> int:
         raise
     world.close()
     lock.release()
-    return 0
+    return code
 
 
 def _say_failed(folder: RunFolder, why: str) -> None:

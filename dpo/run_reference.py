@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run_reference(composed: Composed, stop: StopRequest) -> int:
-    """Returns the exit code, 0 when everything is there or when stopped on request.
+    """Returns the exit code, 0 when everything is there, `checkpoint.stopped_code` when stopped on request.
 
     Raises:
         UserError: anything the user can cure.
@@ -29,8 +29,10 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
             sets = build_data(config, began.text, began.folder, world, stop)
             groups = stop.alone(lambda: build_groups(config, sets, Loss(config.loss)))
             fill_reference(config, began.source, groups, world, stop)
+        code = 0
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))
     except Stopped:
+        code = config.checkpoint.stopped_code
         log.info("stopped %.1f s after: %s; the same command continues from there", stop.seconds(), stop.reason)
     world.close()
-    return 0
+    return code

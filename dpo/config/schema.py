@@ -192,6 +192,9 @@ class CheckpointConfig:
     # zone); auto: two minutes before the end of the Slurm job around it (of short jobs the last tenth), where Slurm
     # tells it in SLURM_JOB_END_TIME; null: never.
     deadline: str | None = "auto"
+    # Exit code of a run that stopped on request. 0 tells a scheduler that all is done; one that starts again what ends
+    # otherwise (Kubernetes, SkyPilot, a loop) gets a code that no failure has: 75, "try again later" in sysexits.h.
+    stopped_code: int = number(0, low=0, high=125)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def tightest(proc: Path, cgroups: Path) -> tuple[int, int] | None:
-    """(limit, in use), bytes, of the smallest limit on the way up from this process's own group; caches do not count."""
+    """(limit, in use), bytes, of the smallest limit from this process's own group upwards; caches do not count."""
     found = []
     for folder, names in groups(proc, cgroups, "memory"):
         limit, used = (_number(folder / name) for name in names)

@@ -72,7 +72,9 @@ class Hosts:
         """launch/local.sh on both, with one process each."""
         job = {"NODES": "2", "NPROC": "1", "MASTER_ADDR": ADDRESSES[0], "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5"}
         script = str(ROOT / "launch" / "local.sh")
-        return [host.start(script, *overrides, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all]
+        return [
+            host.start(script, *overrides, **{**job, "NODE_RANK": str(host.number), **variables}) for host in self.all
+        ]
 
     def finish(self, launched: "list[subprocess.Popen[str]]", name: str, limit_seconds: int = 120) -> list[Ended]:
         """What each leaves behind in its own output folder."""

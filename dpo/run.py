@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 def run(composed: Composed, stop: StopRequest) -> int:
-    """One run from configuration to exported model. Returns the exit code: 0 when done, `checkpoint.stopped_code` on request.
+    """One run from configuration to exported model. Returns 0 when done, `checkpoint.stopped_code` when asked to stop.
 
     Raises:
         UserError: anything the user can cure, before or during training; `status.json` then says failed and why.

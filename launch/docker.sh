@@ -11,7 +11,7 @@
 #   IMAGE     dpo               OUTPUTS   ./outputs, seen as /app/outputs      SHM   16g: what local workers exchange
 #   DATA      nothing, or a folder of models and pairs, seen as /data, read only
 #   CACHE     ~/.cache/dpo: downloads of the hub, what DeepSpeed compiled; seen as /cache
-#   DOCKER_OPTIONS   more words for `docker run`
+#   NETWORK   Docker's own (bridge), with NODES host     DOCKER_OPTIONS   more words for `docker run`
 set -euo pipefail
 outputs="$(realpath -m "${OUTPUTS:-outputs}")" cache="$(realpath -m "${CACHE:-$HOME/.cache/dpo}")"
 mkdir -p "$outputs" "$cache" # Docker would make them, as root
@@ -41,8 +41,9 @@ if nvidia-smi --list-gpus >/dev/null 2>&1; then
   options+=(--gpus all)
 fi
 if ((${NODES:-1} > 1)); then
-  options+=(--network host) # workers of other machines reach this one's ports, NCCL its network cards
+  NETWORK="${NETWORK:-host}" # workers of other machines reach this one's ports, NCCL its network cards
   [[ ! -e /dev/infiniband ]] || options+=(--device /dev/infiniband --cap-add IPC_LOCK)
 fi
+[[ -z ${NETWORK:-} ]] || options+=(--network "$NETWORK")
 read -r -a more <<<"${DOCKER_OPTIONS:-}"
 exec docker run "${options[@]}" "${more[@]}" "${IMAGE:-dpo}" "$@"

@@ -21,9 +21,6 @@ options=(
   --stop-timeout 600         # seconds from `docker stop` to SIGKILL: writing a large state takes longer than Docker's 10
   --user "$(id -u):$(id -g)" # what is written belongs to who asked for it
   --shm-size "${SHM:-16g}"   # Docker's own 64 MiB are too little for NCCL and gloo between local workers
-  --ulimit memlock=-1        # InfiniBand and pinned memory for offload
-  --ulimit stack=67108864    # as NVIDIA's own images ask for
-  --ulimit nofile=65536:65536
   --mount "type=bind,src=$outputs,dst=/app/outputs"
   --mount "type=bind,src=$cache,dst=/cache"
 )
@@ -38,7 +35,8 @@ for name in HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE WANDB_API_KEY WANDB_BASE_URL WAN
 done
 
 if nvidia-smi --list-gpus >/dev/null 2>&1; then
-  options+=(--gpus all)
+  # Memory that offload and InfiniBand pin, and the stack that NVIDIA's images ask for.
+  options+=(--gpus all --ulimit memlock=-1 --ulimit stack=67108864)
 fi
 if ((${NODES:-1} > 1)); then
   NETWORK="${NETWORK:-host}" # workers of other machines reach this one's ports, NCCL its network cards

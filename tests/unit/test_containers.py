@@ -182,6 +182,7 @@ def test_docker_gets_mounts_limits_and_the_user(tmp_path: Path) -> None:
         ("--user", f"{os.getuid()}:{os.getgid()}"),
         ("--shm-size", "2g"),
         ("--gpus", "all"),
+        ("--ulimit", "memlock=-1"),
         ("--mount", f"type=bind,src={tmp_path}/outputs,dst=/app/outputs"),
         ("--mount", f"type=bind,src={tmp_path}/.cache/dpo,dst=/cache"),
         ("--mount", f"type=bind,src={tmp_path}/pairs,dst=/data,readonly"),

@@ -83,11 +83,10 @@ def _write(target: str, found: list[tuple[str, Finding]], fit: bool) -> None:
         "fit": fit,
         "findings": [{"check": name, **asdict(finding)} for name, finding in found],
     }
-    text = json.dumps(report, indent=2)
     if target == "-":
-        _say(text)
+        _say(json.dumps(report))  # one line: of the nodes of a job none is torn apart
     else:
-        Path(target).write_text(text + "\n")
+        Path(target).write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dpo.doctor.finding import Finding, Job, fail, ok, warn
 from dpo.doctor.hub import absent
-from dpo.doctor.web import WANDB, Answer, ask, hub_url, proxies
+from dpo.doctor.web import ask, hub_url, proxies
+from dpo.track import wandb_tracker
 from dpo.track.limits import first_line, within
 from dpo.track.reach import can_connect, has_key
 
@@ -70,7 +71,7 @@ def _open(address: str) -> bool:
 def check_wandb(job: Job) -> list[Finding]:
     if job.wandb in ("off", "offline"):
         return [ok(f"{job.wandb}, as asked: no server is needed")]
-    server = os.environ.get("WANDB_BASE_URL", "").strip() or WANDB
+    server = wandb_tracker.server()
     if not has_key(server, os.environ):
         if job.wandb == "online":
             return [
@@ -105,16 +106,15 @@ def check_hub(job: Job) -> list[Finding]:
 
 def check_clock(job: Job) -> list[Finding]:
     """Against the first server that tells the time, and against the file server of the output."""
-    servers = dict.fromkeys([hub_url(), os.environ.get("WANDB_BASE_URL", "").strip() or WANDB])
-    compared = [(server, answer) for server in servers if (answer := ask(server)).ahead_seconds is not None]
-    findings = [clock_finding(*compared[0])] if compared else [ok("not compared: no server tells the time here")]
-    findings += _file_server(job.path)
-    return findings
+    for server in (hub_url, wandb_tracker.server):
+        answer = ask(url := server())
+        if answer.ahead_seconds is not None:
+            return [clock_finding(url, answer.ahead_seconds), *_file_server(job.path)]
+    return [ok("not compared: no server tells the time here"), *_file_server(job.path)]
 
 
-def clock_finding(server: str, answer: Answer) -> Finding:
-    assert answer.ahead_seconds is not None
-    off, side = abs(answer.ahead_seconds), "ahead of" if answer.ahead_seconds > 0 else "behind"
+def clock_finding(server: str, ahead_seconds: float) -> Finding:
+    off, side = abs(ahead_seconds), "ahead of" if ahead_seconds > 0 else "behind"
     text = f"this clock is {off:.0f} s {side} {server}"
     cure = "timedatectl set-ntp true, or chronyc makestep"
     if off >= WRONG_SECONDS:

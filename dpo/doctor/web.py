@@ -11,7 +11,6 @@ from urllib.request import Request, getproxies, urlopen
 from dpo.track.limits import first_line, within
 
 SECONDS = 6.0
-WANDB = "https://api.wandb.ai"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -35,8 +35,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, *PROXIES, *(name.upper() for name in PROXIES)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(web, "WANDB", "http://127.0.0.1:9")
-    monkeypatch.setattr(network, "WANDB", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port()}")
 
 
 class Server(ThreadingHTTPServer):

@@ -32,33 +32,30 @@ extern "C" int sum(int n) {
 def check_compiler(job: Job) -> list[Finding]:
     gpu = smi.present()
     needed = job.offload or not gpu
-    return [*_host(needed), *(_cuda(job.offload) if gpu else [])]
+    return [host_finding(needed), *(_cuda(job.offload) if gpu else [])]
 
 
-def _host(needed: bool) -> list[Finding]:
-    """The C++ compiler."""
-    worse = fail if needed else warn
-    use = "" if needed else " (only optimizer offload needs it on GPUs)"
-    try:
-        launcher.require_compiler()
-    except EnvironmentProblem as error:
-        return [
-            worse(f"{error}".split(": install")[0] + use, "Debian: apt-get install g++ python3-dev; pip install ninja")
-        ]
+def host_finding(needed: bool) -> Finding:
+    """The C++ compiler; one that is not needed only warns."""
     folder = own_folder()
     try:
+        launcher.require_compiler()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             _build(Path(scratch))
+    except EnvironmentProblem as error:
+        problem, _, cure = str(error).partition(": ")
     except subprocess.CalledProcessError as error:
         said = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines()
-        return [
-            worse(f"{error.cmd[0]} fails: {said[0] if said else error.returncode}{use}", "CXX=g++, or reinstall it")
-        ]
+        problem, cure = f"{error.cmd[0]} fails: {said[0] if said else error.returncode}", "CXX=g++, or install it anew"
     except OSError as error:  # a folder that cannot be written, or one from which nothing may be loaded (noexec)
-        said_by_system = error.strerror or str(error)
-        return [worse(f"compiled ops cannot live in {folder}: {said_by_system}{use}", f"{VARIABLE}=<another folder>")]
-    return [ok(f"{_compiler()} compiles, and what it makes loads from {folder}")]
+        problem, cure = (
+            f"compiled ops cannot live in {folder}: {error.strerror or error}",
+            f"{VARIABLE}=<another folder>",
+        )
+    else:
+        return ok(f"{_compiler()} compiles, and what it makes loads from {folder}")
+    return fail(problem, cure) if needed else warn(f"{problem} (on GPUs only optimizer offload needs it)", cure)
 
 
 def _compiler() -> str:

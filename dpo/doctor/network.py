@@ -19,27 +19,14 @@ OFFLINE = ("1", "true", "yes", "on")
 
 def check_host(job: Job) -> list[Finding]:
     """Workers find each other by name."""
-    own, master = socket.gethostname(), os.environ.get("MASTER_ADDR", "")
+    own, main = socket.gethostname(), os.environ.get("MASTER_ADDR", "")
     address, why = _address(own)
-    findings = []
-    if not address:
-        findings.append(
-            warn(f"{own}, this host's own name: {why}", "a line in /etc/hosts: workers announce themselves by it")
-        )
-    if master:
-        findings += _from_elsewhere(own, address, master)
-    return findings or [ok(f"{own} is {address}" + (f", MASTER_ADDR={master} resolves" if master else ""))]
-
-
-def _from_elsewhere(own: str, address: str, master: str) -> list[Finding]:
-    """What workers of other nodes need."""
-    main, why = _address(master)
-    if not main:
-        return [fail(f"MASTER_ADDR={master}: {why}", "DNS or /etc/hosts on every node, or its address as a number")]
-    if address.startswith("127.") and not main.startswith("127."):
-        cure = "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME=<the interface>, or its address in /etc/hosts"
-        return [warn(f"{own} is {address}: gloo announces it, and other nodes cannot reach that", cure)]
-    return []
+    findings = [] if address else [warn(f"{own}, this host's own name: {why}", "a line in /etc/hosts")]
+    if main:
+        there, why = _address(main)
+        cure = "DNS or /etc/hosts on every node, or its address as a number"
+        findings.append(ok(f"MASTER_ADDR={main} is {there}") if there else fail(f"MASTER_ADDR={main}: {why}", cure))
+    return findings or [ok(f"{own} is {address}")]
 
 
 def _address(name: str) -> tuple[str, str]:

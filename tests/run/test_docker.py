@@ -1,5 +1,5 @@
-"""The image on a real Docker engine: built from the Dockerfile as it is, it trains, is stopped, continues, and is one of
-two machines."""
+"""The image on a real Docker engine: built from the Dockerfile as it is, it trains, is stopped, continues, and is one
+of two machines."""
 
 import json
 import os
@@ -12,25 +12,32 @@ from pathlib import Path
 
 import pytest
 from docker_engine import build, engine
-from launch import LIMIT_SECONDS, ROOT, SMALL, finish, read_rows
+
+from launch import ROOT, SMALL, finish, read_rows
 
 pytestmark = [pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(2400)]  # the image alone takes five minutes
 
 DOCKER = str(ROOT / "launch" / "docker.sh")
+LIMIT = 900  # seconds of a launch: the first compiles DeepSpeed's op, minutes on a busy machine
 USER = 4321  # a number that no file in the image knows
 SETTINGS = [text for text in SMALL if not text.startswith("output_dir")]  # where launch/docker.sh mounts it
 
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Variables for launch/docker.sh and docker: the engine and no network. The image `dpo` is there."""
-    if given := os.environ.get("DPO_DOCKER_HOST"):  # an engine that has the image already
-        yield {"DOCKER_HOST": given, "NETWORK": "none", "SHM": "2g"}
-        return
+    """Variables for launch/docker.sh and docker: the engine, no network, one cache. The image `dpo` is there."""
     folder = tmp_path_factory.mktemp("docker")
+    (folder / "cache").mkdir(mode=0o777)
+    (folder / "cache").chmod(0o777)
+    given = {"NETWORK": "none", "SHM": "2g", "CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    if host := os.environ.get(
+        "DPO_DOCKER_HOST"
+    ):  # an engine that has the image already: minutes less while writing tests
+        yield {"DOCKER_HOST": host, **given}
+        return
     with engine(folder) as environment:
         build(folder, environment, "--build-arg", "REVISION=abc")
-        yield {**environment, "NETWORK": "none", "SHM": "2g"}
+        yield {**environment, **given}
 
 
 def say(docker: dict[str, str], *words: str) -> str:
@@ -40,14 +47,13 @@ def say(docker: dict[str, str], *words: str) -> str:
 
 
 def launched(cwd: Path, docker: dict[str, str], *words: str, **variables: str) -> "subprocess.Popen[str]":
-    """launch/docker.sh, with folders that any user may write."""
-    for name in ("outputs", "cache"):
-        (cwd / name).mkdir(exist_ok=True)
-        (cwd / name).chmod(0o777)
+    """launch/docker.sh, with an outputs folder that any user may write."""
+    (cwd / "outputs").mkdir(exist_ok=True)
+    (cwd / "outputs").chmod(0o777)
     return subprocess.Popen(
         [DOCKER, *words],
         cwd=cwd,
-        env={**os.environ, **docker, "CACHE": "cache", "OMP_NUM_THREADS": "1", **variables},
+        env={**os.environ, **docker, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -85,7 +91,9 @@ def test_the_doctor_sees_what_docker_gives(docker: dict[str, str], tmp_path: Pat
     assert bare.returncode == 1, bare.stderr
     failed = [f["check"] for f in json.loads(bare.stdout)["findings"] if f["level"] == "fail"]
     assert failed == ["shm"], bare.stdout
-    code, output = finish(launched(tmp_path, docker, *words, DOCKER_OPTIONS=f"--user {USER} --read-only --tmpfs /tmp"))
+    code, output = finish_one(
+        launched(tmp_path, docker, *words, DOCKER_OPTIONS=f"--user {USER} --read-only --tmpfs /tmp")
+    )
     assert code == 0, output
 
 
@@ -96,10 +104,10 @@ def test_two_workers_train_as_any_user_stop_and_continue(docker: dict[str, str],
     process = launched(tmp_path, docker, *words, DOCKER_OPTIONS=options)
     wait_for_step(process, tmp_path / "outputs" / "run" / "metrics.jsonl", 2)
     say(docker, "stop", "--time", "120", name)
-    code, output = finish(process)
+    code, output = finish_one(process)
     assert code == 128 + 15 and status(tmp_path)["state"] == "stopped", output
     assert list((tmp_path / "outputs" / "run" / "checkpoints").glob("step-*"))
-    code, output = finish(launched(tmp_path, docker, *words, DOCKER_OPTIONS=options))
+    code, output = finish_one(launched(tmp_path, docker, *words, DOCKER_OPTIONS=options))
     assert code == 0 and status(tmp_path)["state"] == "done", output
     steps = [row["step"] for row in read_rows(tmp_path / "outputs/run/metrics.jsonl") if row["split"] == "train"]
     assert steps == list(range(1, 13))
@@ -142,10 +150,17 @@ def test_two_containers_are_two_machines_that_stop_together(docker: dict[str, st
         say(docker, "network", "rm", network)
 
 
+def finish_one(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Exit code and output."""
+    return finish(process, LIMIT)
+
+
 def finish_all(processes: "list[subprocess.Popen[str]]") -> list[tuple[int, str]]:
     """Read from all at once: one whose pipe is full would wait, and the others for it."""
     found: dict[int, tuple[int, str]] = {}
-    threads = [threading.Thread(target=lambda i=i, p=p: found.update({i: finish(p)})) for i, p in enumerate(processes)]
+    threads = [
+        threading.Thread(target=lambda i=i, p=p: found.update({i: finish_one(p)})) for i, p in enumerate(processes)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -155,7 +170,7 @@ def finish_all(processes: "list[subprocess.Popen[str]]") -> list[tuple[int, str]
 
 def wait_for_step(process: "subprocess.Popen[str]", metrics: Path, step: int) -> None:
     """Until it is logged. Ends the container's launch when it never is."""
-    end = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + LIMIT
     while time.monotonic() < end and process.poll() is None:
         if any(row["step"] >= step for row in read_rows(metrics)):
             return

@@ -195,15 +195,15 @@ def test_one_processor_and_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_compiler_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    one(compiler._host(needed=True), "ok")
+    one([compiler.host_finding(needed=True)], "ok")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_no_compiler_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    finding = one(compiler._host(needed=True), "fail")
+    finding = one([compiler.host_finding(needed=True)], "fail")
     assert "lacks g++" in finding.text and "apt-get install g++" in finding.cure
-    one(compiler._host(needed=False), "warn")
+    one([compiler.host_finding(needed=False)], "warn")
 
 
 def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,13 +212,13 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("CXX", str(broken))
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    assert "cc1plus: error: out of memory" in one(compiler._host(needed=True), "fail").text
+    assert "cc1plus: error: out of memory" in one([compiler.host_finding(needed=True)], "fail").text
 
 
 def test_ops_on_a_disk_from_which_nothing_may_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mounted(tmp_path / "ops", "-t", "tmpfs", "-o", "noexec", "none") as folder:
         monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
-        finding = one(compiler._host(needed=True), "fail")
+        finding = one([compiler.host_finding(needed=True)], "fail")
     assert "cannot live in" in finding.text and "TORCH_EXTENSIONS_DIR" in finding.cure
 
 

@@ -35,7 +35,7 @@ for name in HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE WANDB_API_KEY WANDB_BASE_URL WAN
 done
 
 if nvidia-smi --list-gpus >/dev/null 2>&1; then
-  # Memory that offload and InfiniBand pin, and the stack that NVIDIA's images ask for.
+  # InfiniBand registers its buffers as locked memory; the stack is what NVIDIA's images ask for.
   options+=(--gpus all --ulimit memlock=-1 --ulimit stack=67108864)
 fi
 if ((${NODES:-1} > 1)); then

@@ -38,6 +38,13 @@ def shared_memory(folder: Path) -> list[Finding]:
 
 def check_limits(job: Job) -> list[Finding]:
     """What `ulimit` shows."""
+    findings = [*_counts(), *_locked(job, Path("/dev/infiniband").exists()), *_sizes()]
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return findings or [ok(f"{files} open files, locked memory {_size(locked)}")]
+
+
+def _counts() -> list[Finding]:
     findings = []
     for limit, name, flag, least in (
         (resource.RLIMIT_NOFILE, "open files", "-n", LEAST_FILES),
@@ -45,14 +52,23 @@ def check_limits(job: Job) -> list[Finding]:
     ):
         soft, hard = resource.getrlimit(limit)
         if 0 <= soft < least:
-            how = f"ulimit {flag} {least} in the job script" if not 0 <= hard < least else "raise it in limits.conf"
+            how = "limits.conf" if 0 <= hard < least else f"ulimit {flag} {least} in the job script"
             findings.append(warn(f"{name}: at most {soft}, many workers need {least}", f"{how}; docker run --ulimit"))
+    return findings
+
+
+def _locked(job: Job, infiniband: bool) -> list[Finding]:
+    """InfiniBand registers its buffers under this limit, DeepSpeed those of an SSD; what CUDA pins does not count."""
     locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    pinned = job.offload or Path("/dev/infiniband").exists()
-    if pinned and locked != resource.RLIM_INFINITY:
-        text = f"locked memory: at most {locked / 2**20:.0f} MiB, and InfiniBand or offload pins more"
-        cure = "limits.conf; Slurm: PropagateResourceLimitsExcept=MEMLOCK; docker run --ulimit memlock=-1"
-        findings.append(fail(text, cure))
+    if locked == resource.RLIM_INFINITY or not (infiniband or job.nvme_path):
+        return []
+    text = f"locked memory: at most {_size(locked)}, and {'InfiniBand' if infiniband else 'zero.nvme_path'} locks more"
+    cure = "limits.conf; Slurm: PropagateResourceLimitsExcept=MEMLOCK; docker run --ulimit memlock=-1"
+    return [fail(text, cure) if infiniband else warn(text, cure)]
+
+
+def _sizes() -> list[Finding]:
+    findings = []
     for limit, name, flag in (
         (resource.RLIMIT_FSIZE, "size of a file", "-f"),
         (resource.RLIMIT_AS, "address space", "-v"),
@@ -62,8 +78,7 @@ def check_limits(job: Job) -> list[Finding]:
         if soft != resource.RLIM_INFINITY:
             text = f"{name}: limited to {soft / GIB:.1f} GiB, weights and CUDA's address space are larger"
             findings.append(warn(text, f"ulimit {flag} unlimited in the job script"))
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return findings or [ok(f"{files} open files, locked memory {_size(locked)}")]
+    return findings
 
 
 def _size(limit: int) -> str:

@@ -9,7 +9,7 @@ from dpo.doctor.finding import Finding, Job, fail, ok, warn
 GIB = 2**30
 
 LEAST_MEMORY_GIB = 4.0  # what the imports of two workers and a tiny model take
-LOW_MEMORY_GIB = 16.0
+LOW_MEMORY_GIB = 8.0
 CORES_PER_GPU = 2  # the worker, and the thread that writes checkpoints or feeds it
 
 

@@ -104,7 +104,7 @@ from pathlib import Path
 from dpo.doctor.finding import Job
 from dpo.doctor.limits import check_limits
 resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]), int(sys.argv[2])))
-for finding in check_limits(Job(path=Path(), offload=True)):
+for finding in check_limits(Job(path=Path(), nvme_path=Path())):
     print(finding.level, finding.text, "->", finding.cure)
 """
 
@@ -113,7 +113,7 @@ for finding in check_limits(Job(path=Path(), offload=True)):
     ("limit", "value", "line"),
     [
         ("RLIMIT_NOFILE", 1024, "warn open files: at most 1024"),
-        ("RLIMIT_MEMLOCK", 8 * 2**20, "fail locked memory: at most 8 MiB"),
+        ("RLIMIT_MEMLOCK", 8 * 2**20, "warn locked memory: at most 8 MiB, and zero.nvme_path"),
         ("RLIMIT_FSIZE", 2**30, "warn size of a file: limited to 1.0 GiB"),
         ("RLIMIT_AS", 32 * 2**30, "warn address space: limited to 32.0 GiB"),
     ],
@@ -128,6 +128,15 @@ def test_limits_of_a_shell(limit: str, value: int, line: str) -> None:
     assert line in said
 
 
+@pytest.mark.parametrize(
+    ("infiniband", "nvme", "level"), [(True, None, ["fail"]), (False, "/ssd", ["warn"]), (False, None, [])]
+)
+def test_locked_memory(infiniband: bool, nvme: str | None, level: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: (64 * 2**10, 64 * 2**10))
+    job = Job(path=Path(), nvme_path=Path(nvme) if nvme else None)
+    assert [finding.level for finding in limits._locked(job, infiniband)] == level
+
+
 def node(folder: Path, *, available_gib: float = 100, group: str = "0::/job\n") -> tuple[Path, Path]:
     """Folders as /proc and /sys/fs/cgroup are."""
     proc, groups = folder / "proc", folder / "cgroup"
@@ -140,7 +149,7 @@ def node(folder: Path, *, available_gib: float = 100, group: str = "0::/job\n") 
 
 def test_memory_of_the_machine(tmp_path: Path) -> None:
     assert "100.0 of 128.0 GiB available" in one(memory.memory(*node(tmp_path / "a")), "ok").text
-    one(memory.memory(*node(tmp_path / "b", available_gib=10)), "warn")
+    one(memory.memory(*node(tmp_path / "b", available_gib=7)), "warn")
     one(memory.memory(*node(tmp_path / "c", available_gib=1)), "fail")
 
 

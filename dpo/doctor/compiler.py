@@ -1,12 +1,12 @@
 """Whether DeepSpeed's ops can be compiled here, loaded and kept: by doing it with a small one."""
 
 import ctypes
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from sysconfig import get_path
 
@@ -75,18 +75,28 @@ def _build(folder: Path) -> None:
 
 def _cuda(needed: bool) -> list[Finding]:
     """nvcc, which DeepSpeed asks for the optimizer on the host and for ops of its own."""
-    worse = fail if needed else warn
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None) or shutil.which(
-        "nvcc", path="/usr/local/cuda/bin"
-    )
+    folders = [f"{home}/bin"] if home else [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
     if nvcc is None:
-        text = "no nvcc: DeepSpeed cannot compile its optimizer for offload"
-        return [worse(text, "a CUDA toolkit (nvidia/cuda:*-devel), CUDA_HOME=<its folder>") if needed else ok(text)]
+        text = "no nvcc, with which DeepSpeed compiles its optimizer for offload"
+        cure = "a CUDA toolkit (the image's base: nvidia/cuda:*-devel), CUDA_HOME=<its folder>"
+        return [fail(text, cure) if needed else ok(f"{text}: not needed here")]
     said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
-    release = re.search(r"release (\d+)\.(\d+)", said)
-    built = re.search(r"\+cu(\d+)\d", version("torch"))  # 2.13.0+cu130; PyPI's build does not say, and the probe does
-    if release and built and release[1] != built[1]:
-        text = f"nvcc is of CUDA {release[1]}.{release[2]}, torch of CUDA {built[1]}: DeepSpeed refuses to compile"
-        return [worse(text, f"CUDA_HOME=<a toolkit of CUDA {built[1]}>")]
-    return [ok(f"nvcc {release[1]}.{release[2]}" if release else "nvcc found")]
+    release, built = re.search(r"release (\d+)\.(\d+)", said), _built_for()
+    if release is None:
+        return [warn(f"{nvcc} --version names no release", "CUDA_HOME=<another toolkit>")]
+    if built and built.partition(".")[0] != release[1]:
+        text = f"nvcc is of CUDA {release[1]}.{release[2]}, torch of CUDA {built}: DeepSpeed refuses to compile"
+        cure = f"CUDA_HOME=<a toolkit of CUDA {built}>"
+        return [fail(text, cure) if needed else warn(text, cure)]
+    return [ok(f"nvcc of CUDA {release[1]}.{release[2]}")]
+
+
+def _built_for() -> str | None:
+    """The CUDA version of the installed torch, read from its files: importing it takes seconds."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    match = re.search(r"^cuda\b.*= '([\d.]+)'", Path(found.origin).with_name("version.py").read_text(), re.MULTILINE)
+    return match[1] if match else None

@@ -1,6 +1,7 @@
 """What the doctor says of a node that lacks something: disks, memory, limits, compiler and versions that really do."""
 
 import errno
+import importlib.machinery
 import os
 import resource
 import stat
@@ -229,6 +230,39 @@ def test_ops_on_a_disk_from_which_nothing_may_be_loaded(tmp_path: Path, monkeypa
         monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
         finding = one([compiler.host_finding(needed=True)], "fail")
     assert "cannot live in" in finding.text and "TORCH_EXTENSIONS_DIR" in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "torch_cuda", "needed", "level", "said"),
+    [
+        ("13.0", "13.0", True, "ok", "CUDA 13.0"),
+        ("12.8", "13.0", True, "fail", "DeepSpeed refuses"),
+        ("12.8", "13.0", False, "warn", "DeepSpeed refuses"),
+        (None, "13.0", True, "fail", "no nvcc"),
+        (None, "13.0", False, "ok", "not needed here"),
+    ],
+)
+def test_the_toolkit(
+    toolkit: str | None,
+    torch_cuda: str,
+    needed: bool,
+    level: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if toolkit:
+        nvcc = tmp_path / "bin" / "nvcc"
+        nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {toolkit}, V{toolkit}.61'\n")
+        nvcc.chmod(0o755)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "version.py").write_text(f"cuda: Optional[str] = '{torch_cuda}'\n")
+    found = importlib.machinery.PathFinder.find_spec("torch", [str(tmp_path)])
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert said in one(compiler._cuda(needed), level).text
 
 
 # Versions

@@ -59,7 +59,9 @@ def measure(workers: int, seconds: float) -> Speed:
 def _start(rank: int, workers: int, port: int) -> "subprocess.Popen[str]":
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": workers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     path = os.pathsep.join([str(PACKAGES), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "PYTHONPATH": path, **{name: str(value) for name, value in place.items()}}
+    # Not torchrun's own, should it have started this process: its workers would look for its store.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
+    environment = {**kept, "PYTHONPATH": path, **{name: str(value) for name, value in place.items()}}
     return subprocess.Popen(
         [sys.executable, "-m", "dpo.distributed.allreduce"],
         env=environment,

@@ -1,5 +1,7 @@
 """The speed at which the workers of this node sum their gradients, beside what its links should give."""
 
+import os
+
 from dpo.distributed.allreduce import Speed, measure
 from dpo.doctor import smi
 from dpo.doctor.finding import Finding, Job, fail, ok, warn
@@ -16,27 +18,39 @@ LEAST_CPU = 0.1  # gloo over the loopback; 1 to 3 on an idle machine
 
 def check_allreduce(job: Job) -> list[Finding]:
     try:
-        n_gpus = len(smi.gpus()) if smi.present() else 0
+        n_gpus = visible(len(smi.gpus()), os.environ.get("CUDA_VISIBLE_DEVICES")) if smi.present() else 0
     except EnvironmentProblem:
         n_gpus = 0  # check_gpus has said why
     if n_gpus == 1:
         return [ok("one GPU: nothing to sum with")]
+    workers = n_gpus or CPU_WORKERS
     try:
-        speed = measure(n_gpus or CPU_WORKERS, SECONDS)
+        speed = measure(workers, SECONDS)
     except EnvironmentProblem as error:
         cure = "NCCL_DEBUG=INFO says where; a hang: NCCL_P2P_DISABLE=1, and switch off ACS and IOMMU in the firmware"
         cpu_cure = "unset GLOO_SOCKET_IFNAME, or name an interface that `ip link` shows; is lo up?"
         return [fail(str(error), cure if n_gpus else cpu_cure)]
-    return [judged(speed, n_gpus, smi.linked() if n_gpus else None)]
+    return [judged(speed, workers, smi.linked() if n_gpus else None)]
 
 
-def judged(speed: Speed, n_gpus: int, linked: bool | None) -> Finding:
-    """`linked`: whether NVLink connects the GPUs; None: unknown, or a CPU."""
-    who = f"{n_gpus} GPUs" if n_gpus else f"{CPU_WORKERS} CPU workers"
-    text = f"{who} over {speed.backend}: {speed.bus:.1f} GB/s bus bandwidth, {speed.milliseconds:.2f} ms for 4 bytes"
-    least = LEAST_CPU if not n_gpus else LEAST_NVLINK if linked else LEAST_PCIE
-    if speed.bus >= least:
-        return ok(text)
-    way = "the loopback" if not n_gpus else "NVLink" if linked else "PCIe"
-    cure = "nvidia-smi topo -m and nvlink --status, nothing else running; NCCL_DEBUG=INFO must say P2P"
-    return warn(f"{text}: {way} gives at least {least:g}", cure if n_gpus else "other load on the machine: top")
+def visible(there: int, devices: str | None) -> int:
+    """How many of the GPUs CUDA_VISIBLE_DEVICES leaves to a process; -1 hides what follows."""
+    if devices is None:
+        return there
+    shown = [name for name in devices.partition("-1")[0].split(",") if name.strip()]
+    return min(there, len(shown))
+
+
+def judged(speed: Speed, workers: int, linked: bool | None) -> Finding:
+    """`linked`: whether NVLink connects the GPUs; None: unknown."""
+    on_gpus = speed.backend == "nccl"
+    text = (
+        f"{workers} {'GPUs' if on_gpus else 'CPU workers'} over {speed.backend}: {speed.bus:.1f} GB/s bus bandwidth, "
+        f"{speed.milliseconds:.2f} ms for 4 bytes"
+    )
+    if not on_gpus:
+        way, least, cure = "the loopback", LEAST_CPU, "other load on the machine: top"
+    else:
+        way, least = ("NVLink", LEAST_NVLINK) if linked else ("PCIe", LEAST_PCIE)
+        cure = "nvidia-smi topo -m and nvlink --status, nothing else running; NCCL_DEBUG=INFO must say P2P"
+    return ok(text) if speed.bus >= least else warn(f"{text}: {way} gives at least {least:g}", cure)

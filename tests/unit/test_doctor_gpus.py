@@ -160,16 +160,22 @@ def _workers() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("bus", "n_gpus", "linked", "level"),
+    ("bus", "backend", "linked", "level"),
     [
-        (360.0, 8, True, "ok"),
-        (20.0, 8, True, "warn"),
-        (20.0, 8, False, "ok"),
-        (2.0, 2, None, "warn"),
-        (0.5, 0, None, "ok"),
-        (0.01, 0, None, "warn"),
+        (360.0, "nccl", True, "ok"),
+        (20.0, "nccl", True, "warn"),
+        (20.0, "nccl", False, "ok"),
+        (2.0, "nccl", None, "warn"),
+        (0.5, "gloo", None, "ok"),
+        (0.01, "gloo", None, "warn"),
     ],
 )
-def test_speeds(bus: float, n_gpus: int, linked: bool | None, level: str) -> None:
-    speed = Speed(backend="nccl" if n_gpus else "gloo", bus=bus, milliseconds=0.02)
-    assert allreduce.judged(speed, n_gpus, linked).level == level
+def test_speeds(bus: float, backend: str, linked: bool | None, level: str) -> None:
+    assert allreduce.judged(Speed(backend=backend, bus=bus, milliseconds=0.02), 8, linked).level == level
+
+
+@pytest.mark.parametrize(
+    ("devices", "n"), [(None, 8), ("", 0), ("-1", 0), ("0", 1), ("2,3", 2), ("0,1,-1,2", 2), ("GPU-8932f937,GPU-1", 2)]
+)
+def test_gpus_that_are_hidden_take_no_part(devices: str | None, n: int) -> None:
+    assert allreduce.visible(8, devices) == n

@@ -32,7 +32,9 @@ def engine(folder: Path) -> Iterator[dict[str, str]]:
     with log.open("w") as output:
         command = ["dockerd", *places, *network, "-H", f"unix://{socket}"]
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    environment = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1"}
+    # Debian's client, which belongs to the engine: another one that is first on the PATH may not know how to build.
+    path = f"/usr/bin{os.pathsep}{os.environ['PATH']}"
+    environment = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1", "PATH": path}
     try:
         _wait_until_ready(process, environment, log)
         yield environment

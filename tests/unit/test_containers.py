@@ -74,7 +74,9 @@ def test_pods_find_each_other() -> None:
     job, service = kinds()["Job"], kinds()["Service"]
     name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
     assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
-    assert service["spec"]["selector"] == {"job-name": name}, "the label that the Job's controller gives its pods"
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": name}, (
+        "the label that the Job's controller gives its pods"
+    )
     assert pod["subdomain"] == service["metadata"]["name"]
     assert variables()["MASTER_ADDR"].startswith(f"{name}-0.{pod['subdomain']}.$(NAMESPACE).svc.")
     order = [entry["name"] for entry in container()["env"]]

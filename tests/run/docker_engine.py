@@ -1,5 +1,5 @@
-"""A Docker engine of the tests' own, and the project's image built on it: on a base of Debian packages, where no registry
-is at hand to pull one from. The Dockerfile is used as it is."""
+"""A Docker engine of the tests' own, and the project's image built on it, on a base of Debian packages: no registry
+needs to be at hand. The Dockerfile is used as it is."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from launch import ROOT
 
 TOOLS = ("dockerd", "docker", "debootstrap")

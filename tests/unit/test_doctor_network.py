@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from doctor_node import one
 
 from dpo.doctor import network, web
-from dpo.doctor.finding import Finding, Job
+from dpo.doctor.finding import Job
 from dpo.doctor.web import ask
 
 pytestmark = pytest.mark.unit
@@ -72,12 +73,6 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def one(findings: list[Finding], level: str) -> Finding:
-    (finding,) = findings
-    assert finding.level == level, finding
-    return finding
 
 
 @pytest.mark.parametrize(

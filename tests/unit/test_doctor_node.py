@@ -1,44 +1,23 @@
 """What the doctor says of a node that lacks something: disks, memory, limits, compiler and versions that really do."""
 
 import errno
-import importlib.machinery
 import os
 import resource
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from doctor_node import mounted, one
 
 from dpo.config.schema import RunConfig
-from dpo.doctor import cgroups, compiler, disk, limits, memory, versions
-from dpo.doctor.finding import Finding, Job
-from dpo.doctor.versions import Wanted, compare, wanted
+from dpo.doctor import cgroups, disk, limits, memory
+from dpo.doctor.finding import Job
 
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
 JOB = Job(path=Path())
-
-
-def one(findings: list[Finding], level: str) -> Finding:
-    (finding,) = findings
-    assert finding.level == level, finding
-    return finding
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
 
 
 # Disks
@@ -55,7 +34,8 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
         assert "Read-only file system" in one(disk.look(folder, 0.0), "fail").text
 
 
-def test_a_disk_that_goes_with_the_job(tmp_path: Path) -> None:
+def test_a_disk_that_goes_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "write_speed", lambda file: 1000.0)
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1g", "none") as folder:
         assert "on tmpfs, memory" in one(disk.look(folder, 0.0), "warn").text
 
@@ -72,6 +52,15 @@ def test_a_good_disk_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(disk, "PASSING", {})
     monkeypatch.setattr(disk, "LEAST_MB_PER_SECOND", 0.0)
     assert "GB free, writes" in one(disk.look(tmp_path / "not" / "yet", 0.0), "ok").text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_a_disk_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(file: Path) -> float:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(disk, "write_speed", stale)
+    assert "still mounted" in one(disk.look(tmp_path, 0.0), "fail").text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -198,116 +187,6 @@ def test_one_processor_and_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> 
     assert "OMP_NUM_THREADS=4096" in one(memory.check_cpus(JOB), "warn").text
     monkeypatch.setattr(memory, "usable_cores", lambda proc, groups: 1.0)
     assert "--cpus-per-task" in one(memory.check_cpus(Job(path=Path(), gpus=8)), "warn").cure
-
-
-# Compiler
-
-
-def test_the_compiler_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    one([compiler.host_finding(needed=True)], "ok")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_no_compiler_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    finding = one([compiler.host_finding(needed=True)], "fail")
-    assert "lacks g++" in finding.text and "apt-get install g++" in finding.cure
-    one([compiler.host_finding(needed=False)], "warn")
-
-
-def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "broken-c++"
-    broken.write_text("#!/bin/sh\necho 'cc1plus: error: out of memory' >&2\nexit 1\n")
-    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("CXX", str(broken))
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    assert "cc1plus: error: out of memory" in one([compiler.host_finding(needed=True)], "fail").text
-
-
-def test_ops_on_a_disk_from_which_nothing_may_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mounted(tmp_path / "ops", "-t", "tmpfs", "-o", "noexec", "none") as folder:
-        monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
-        finding = one([compiler.host_finding(needed=True)], "fail")
-    assert "cannot live in" in finding.text and "TORCH_EXTENSIONS_DIR" in finding.cure
-
-
-@pytest.mark.parametrize(
-    ("toolkit", "torch_cuda", "needed", "level", "said"),
-    [
-        ("13.0", "13.0", True, "ok", "CUDA 13.0"),
-        ("12.8", "13.0", True, "fail", "DeepSpeed refuses"),
-        ("12.8", "13.0", False, "warn", "DeepSpeed refuses"),
-        (None, "13.0", True, "fail", "no nvcc"),
-        (None, "13.0", False, "ok", "not needed here"),
-    ],
-)
-def test_the_toolkit(
-    toolkit: str | None,
-    torch_cuda: str,
-    needed: bool,
-    level: str,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "bin").mkdir()
-    if toolkit:
-        nvcc = tmp_path / "bin" / "nvcc"
-        nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {toolkit}, V{toolkit}.61'\n")
-        nvcc.chmod(0o755)
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").touch()
-    (tmp_path / "torch" / "version.py").write_text(f"cuda: Optional[str] = '{torch_cuda}'\n")
-    found = importlib.machinery.PathFinder.find_spec("torch", [str(tmp_path)])
-    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: found)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    assert said in one(compiler._cuda(needed), level).text
-
-
-# Versions
-
-
-def test_wrong_versions() -> None:
-    want = wanted(ROOT)
-    want.ranges = [r for r in want.ranges if r.name == "numpy"] or want.ranges[:1]
-    name = want.ranges[0].name
-    want.ranges[0].specifier &= "<0.0.1"
-    want.pins = {name: "0.0.1", "not-installed": "1.0"}
-    outside, beside = compare(want)
-    assert outside.level == "fail" and name in outside.text and "needs" in outside.text
-    assert beside.level == "warn" and "(tested: 0.0.1)" in beside.text and "not-installed" not in beside.text
-
-
-def test_a_package_that_is_missing_and_a_python_that_is_too_old() -> None:
-    want = wanted(ROOT)
-    want.ranges[0].name = "no-such-package"
-    want.pins = {"torch": versions._installed("torch").split("+")[0]}
-    assert "no-such-package is not installed" in one(compare(want), "fail").text
-    assert "Python" in one(compare(Wanted(python=">=4", ranges=[])), "fail").text
-
-
-def test_the_installation_speaks_where_there_is_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions.metadata, "requires", lambda name: ["torch>=2", 'pytest>=9; extra == "dev"'])
-    monkeypatch.setattr(versions.metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
-    want = wanted(tmp_path)
-    assert [r.name for r in want.ranges] == ["torch"]
-    assert "only ranges were compared" in one(compare(want), "warn").text
-
-
-def test_pins_and_ranges_of_the_checkout() -> None:
-    want = wanted(ROOT)
-    assert want.pins["deepspeed"] and want.python == ">=3.11"
-    assert [r.name for r in want.ranges if want.pins.get(r.name, "") not in r.specifier] == []
-
-
-def test_errors_of_a_disk_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stale(file: Path) -> float:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    monkeypatch.setattr(disk, "write_speed", stale)
-    assert "still mounted" in one(disk.look(tmp_path, 0.0), "fail").text
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_run_asks_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(2400)]  # t
 
 DOCKER = str(ROOT / "launch" / "docker.sh")
 LIMIT = 900  # seconds of a launch: the first compiles DeepSpeed's op, minutes on a busy machine
+# Those of the pods in launch/kubernetes.yaml.
+RIGHTS = "--user 10001:10001 --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp"
 USER = 4321  # a number that no file in the image knows
 SETTINGS = [text for text in SMALL if not text.startswith("output_dir")]  # where launch/docker.sh mounts it
 
@@ -129,7 +131,7 @@ def test_two_containers_are_two_machines_that_stop_together(docker: dict[str, st
                 *words,
                 **job,
                 NODE_RANK=str(node),
-                DOCKER_OPTIONS=f"--name {network}-{node} --hostname {network}-{node}",
+                DOCKER_OPTIONS=f"--name {network}-{node} --hostname {network}-{node} {RIGHTS}",
             )
             for node in range(2)
         ]

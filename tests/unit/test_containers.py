@@ -108,8 +108,14 @@ def test_volumes_are_there_and_large_enough() -> None:
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = [mount["mountPath"] for mount in container()["volumeMounts"]]
     assert {mount["name"] for mount in container()["volumeMounts"]} == set(volumes)
-    assert volumes["shm"]["emptyDir"]["medium"] == "Memory" and {"/dev/shm", "/app/outputs", "/cache"} <= set(mounts)
-    assert mounts.index("/cache") < mounts.index("/cache/huggingface"), "what is mounted later would hide it"
+    assert volumes["shm"]["emptyDir"]["medium"] == "Memory" and set(mounts) == {
+        "/dev/shm",
+        "/storage",
+        "/cache",
+        "/tmp",
+    }
+    assert composed(*container()["args"], world_size=16).output_dir.startswith("/storage/")
+    assert variables()["HF_HOME"].startswith("/storage/")
     assert (
         volumes["storage"]["persistentVolumeClaim"]["claimName"] == kinds()["PersistentVolumeClaim"]["metadata"]["name"]
     )

@@ -173,6 +173,12 @@ def _report(composed: Composed, words: list[str]) -> int:
     return 0
 
 
+def _doctor(composed: Composed, words: list[str]) -> int:
+    from dpo.run_doctor import run_doctor
+
+    return 0 if run_doctor(composed) else 1
+
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -259,6 +265,13 @@ COMMANDS = {
             words="<run folder>",
             usage=usage.VERIFY,
             run=_verify,
+            alone=True,
+        ),
+        Command(
+            name="doctor",
+            summary="check this node before a job",
+            usage=usage.DOCTOR,
+            run=_doctor,
             alone=True,
         ),
     )

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 def run(composed: Composed, stop: StopRequest) -> int:
-    """One run from configuration to exported model. Returns the exit code, 0 when done or stopped on request.
+    """One run from configuration to exported model. Returns 0 when done, `checkpoint.stopped_code` when asked to stop.
 
     Raises:
         UserError: anything the user can cure, before or during training; `status.json` then says failed and why.
@@ -79,8 +79,10 @@ def run(composed: Composed, stop: StopRequest) -> int:
     try:
         with world.watchdog.explained():
             assembled.go()
+        code = 0
     except Stopped:
         assembled.note_stop()
+        code = config.checkpoint.stopped_code
         log.info("%s: leaving %.1f s later; the same command continues from there", stop.reason, stop.seconds())
     except BaseException as error:
         if world.is_main:
@@ -88,7 +90,7 @@ def run(composed: Composed, stop: StopRequest) -> int:
         raise
     world.close()
     lock.release()
-    return 0
+    return code
 
 
 def _say_failed(folder: RunFolder, why: str) -> None:

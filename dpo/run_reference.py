@@ -17,7 +17,7 @@ NOT_ALL = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on. There is no
 
 
 def run_reference(composed: Composed, stop: StopRequest) -> int:
-    """Returns the exit code, 0 when everything is there, 75 when stopped on request.
+    """Returns the exit code, 0 when everything is there, 75 (or `checkpoint.stopped_code`) when stopped on request.
 
     Raises:
         UserError: anything the user can cure.
@@ -34,7 +34,7 @@ def run_reference(composed: Composed, stop: StopRequest) -> int:
         code = 0
         log.info("reference: complete for %d train / %d held-out pairs", len(sets.train), len(sets.held_out))
     except Stopped:
-        code = NOT_ALL
+        code = config.checkpoint.stopped_code or NOT_ALL
         log.info("stopped %.1f s after: %s; the same command continues from there", stop.seconds(), stop.reason)
     world.close()
     return code

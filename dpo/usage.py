@@ -156,3 +156,38 @@ and the tokenizer; no weights are loaded, nothing is trained.
 Settings are those of train.py (python -m dpo train --help). Rows that cannot be used are counted and shown, and do not
 stop the report.
 """
+
+DOCTOR = """\
+Checks this node before a job: one line per finding, ok, warn or fail with the cure. It takes a minute at most, whatever
+hangs, and starts no training.
+
+  python -m dpo doctor                                            what every run needs
+  python -m dpo doctor doctor.gpus=8 model=qwen7b output_dir=/shared/outputs
+  srun --ntasks-per-node=1 python -m dpo doctor doctor.json=-     every node of a Slurm job
+
+versions    Python and packages: inside their ranges, and those of constraints.txt
+gpus        number, memory, what else runs on them, memory errors, heat (nvidia-smi)
+driver      torch computes on each of them with this driver
+allreduce   speed at which the local workers sum: NCCL on GPUs, gloo on a CPU
+compiler    compiles, loads and runs a small op, as DeepSpeed does at its first use
+disk        room, speed, locks where the run writes
+shm         room in /dev/shm, through which local workers exchange
+limits      ulimit: open files, processes, locked memory
+memory      what is free, of the machine or of the container
+cpus        cores that may be used
+host        its own name and MASTER_ADDR resolve
+proxies     those of the environment answer
+wandb       server and key, when the run logs online
+hub         models and data that must still come, and the way to them
+clock       against a server's, and against the file server's
+
+  doctor.checks=[gpus,disk]    these alone
+  doctor.path=<folder>         the disk of this folder instead of output_dir
+  doctor.gpus=<n>              the number that the node must have
+  doctor.free_gb=<n>           room that must be left at the output, GB
+  doctor.strict=true           warnings fail as well
+  doctor.json=<file>|-         the findings as JSON, also or (-) instead
+
+Exit code: 0 fit (warnings too), 1 not fit, 2 wrong settings. Settings are those of train.py (python -m dpo train
+--help): offload, tracking, models and data of a run decide what its node needs.
+"""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo.config.checks_data import data_problems
+from dpo.config.checks_doctor import doctor_problems
 from dpo.config.checks_expect import expect_problems
 from dpo.config.checks_loss import loss_problems
 from dpo.config.checks_objective import objective_problems
@@ -41,6 +42,7 @@ def check(config: RunConfig) -> None:
         *_not_yet(config),
         *_names(config),
         *expect_problems(config.expect),
+        *doctor_problems(config.doctor),
     ]
     if problems:
         raise ConfigError(problems)

@@ -218,6 +218,7 @@ def _register_schemas() -> None:
         "eval": schema.EvalConfig,
         "guard": schema.GuardConfig,
         LAUNCH: LaunchConfig,
+        "doctor": schema.DoctorConfig,
     }
     for group, node in single.items():
         store(group="schema", name=group, node=node)

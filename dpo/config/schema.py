@@ -7,6 +7,7 @@ values it may take or its range (dpo/config/fields.py), which `dpo.config.checks
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpo.config.doctor import DoctorConfig
 from dpo.config.expect import ExpectConfig
 from dpo.config.fields import number, one_of
 from dpo.config.losses import LossConfig
@@ -191,6 +192,9 @@ class CheckpointConfig:
     # zone); auto: two minutes before the end of the Slurm job around it (of short jobs the last tenth), where Slurm
     # tells it in SLURM_JOB_END_TIME; null: never.
     deadline: str | None = "auto"
+    # Exit code of a run that stopped on request. 0 tells a scheduler that all is done; one that starts again what ends
+    # otherwise (Kubernetes, SkyPilot, a loop) gets a code that no failure has: 75, "try again later" in sysexits.h.
+    stopped_code: int = number(0, low=0, high=125)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -256,3 +260,4 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     expect: ExpectConfig = field(default_factory=ExpectConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)

@@ -95,7 +95,7 @@ class WandbTracker:
         with _clean_environment():
             # Also for messages outside any run, such as the one about the key that was found.
             wandb.setup(wandb.Settings(silent=True))
-            offline_because = self._why_offline(wandb.setup().settings.base_url)
+            offline_because = self._why_offline(server())
             if offline_because is None:
                 try:
                     return self._init(call, "online")
@@ -146,6 +146,16 @@ class WandbTracker:
             self._run = None
             _teardown()
             return None
+
+
+def server() -> str:
+    """The address that wandb would log to: of the environment, its settings files, or its own default."""
+    if given := os.environ.get("WANDB_BASE_URL", "").strip():
+        return given
+    import wandb
+
+    with _clean_environment():
+        return wandb.setup(wandb.Settings(silent=True)).settings.base_url
 
 
 def _as_media(row: dict[str, Any]) -> dict[str, Any]:

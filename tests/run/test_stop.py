@@ -173,6 +173,17 @@ def test_local_sh_is_deaf_to_usr1_and_passes_term_on(tmp_path: Path) -> None:
     assert code == 128 + signal.SIGTERM, output
 
 
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_scheduler_is_told_that_it_is_not_done(n: int, tmp_path: Path) -> None:
+    """By an exit code that no failure has, through the launcher as well: Kubernetes and SkyPilot start it again."""
+    process = start([str(ROOT / "launch" / "local.sh"), *RUN, "checkpoint.stopped_code=75"], tmp_path, NPROC=str(n))
+    wait_for_step(process, tmp_path / "run" / "metrics.jsonl", 3)
+    (tmp_path / "run" / "STOP").touch()
+    code, output = finish(process)
+    assert code == 75, output
+    assert_left_in_order(Ended(code=code, output=output, folder=tmp_path / "run"), "STOP")
+
+
 @pytest.mark.slow
 def test_the_end_of_a_slurm_job_is_a_deadline(tmp_path: Path) -> None:
     """40 s from now; a tenth of what is left at the start is kept for leaving."""

@@ -107,6 +107,7 @@ SAME_RESULT = [
     "checkpoint.best=null",
     "checkpoint.background=false",
     "guard.self_check=false",
+    "doctor.gpus=8",
     "guard.max_bad_steps=null",
     "optim.micro_batch_tokens=1024",
     "optim.micro_batch_pairs=2",

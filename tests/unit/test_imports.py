@@ -20,6 +20,7 @@ LAYERS = [
     ["dpo.commands"],
     [
         "dpo.run",
+        "dpo.run_doctor",
         "dpo.run_plan",
         "dpo.run_prepare",
         "dpo.run_reference",
@@ -35,6 +36,7 @@ LAYERS = [
         "dpo.trainer",
         "dpo.run_folder",
         "dpo.closing",
+        "dpo.doctor",
         "dpo.build_data",
         "dpo.build_groups",
         "dpo.build_model",
@@ -76,7 +78,7 @@ LAYERS = [
     ],
     ["dpo.deadline", "dpo.histogram", "dpo.redact"],
     ["dpo.config.schema", "dpo.errors"],
-    ["dpo.config.losses", "dpo.config.expect", "dpo.config.launch"],
+    ["dpo.config.doctor", "dpo.config.losses", "dpo.config.expect", "dpo.config.launch"],
     ["dpo.config.fields"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -96,7 +98,7 @@ OWNERS = {
     "huggingface_hub": ["dpo.data.read.hub", "dpo.model.source", "dpo.model_card", "dpo.log"],
     "requests": [],
     "httpx": [],
-    "urllib": ["dpo.track.reach"],
+    "urllib": ["dpo.doctor.web", "dpo.track.reach"],
     "liger_kernel": ["dpo.model.kernels"],
     "bitsandbytes": ["dpo.optim_8bit"],
     "peft": ["dpo.model.adapter", "dpo.export"],
@@ -110,6 +112,7 @@ PURE = ["dpo.data", "dpo.losses", "dpo.metrics"]
 SEE_RUN_CONFIG = [
     "dpo.start",
     "dpo.run",
+    "dpo.run_doctor",
     "dpo.run_folder",
     "dpo.run_plan",
     "dpo.model_card",

@@ -112,6 +112,13 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _plan(composed: Composed, words: list[str]) -> int:
+    from dpo.run_planner import run_planner
+
+    sys.stdout.write(run_planner(composed))
+    return 0
+
+
 def _report(composed: Composed, words: list[str]) -> int:
     stop = _listen()
     from dpo.run_report import report_data
@@ -215,10 +222,35 @@ Settings are those of train.py (python -m dpo train --help). Rows that cannot be
 stop the report.
 """
 
+PLAN = """\
+Says before a run is queued whether it fits and how long it takes: memory per GPU by part, host memory, disk, operations,
+traffic, time and cost. No GPU, no weights; no network where the model is on this machine or conf/model states its shape.
+
+  python -m dpo plan model=qwen7b zero=zero3 plan.gpus=8 plan.gpu=h100-80gb plan.pairs=61135
+  python -m dpo plan model=qwen7b plan.gpus=8 plan.search=true plan.goal=cheapest
+  python -m dpo plan model=qwen72b plan.scaling=true
+
+  plan.gpu=a10g|rtx4090|l40s|a100-40gb|a100-80gb|h100-80gb|h200-141gb|b200|mi300x
+  plan.gpus, plan.gpus_per_node, plan.network_gbps, plan.host_gib     the machines
+  plan.pairs, plan.prompt_tokens, plan.answer_tokens                  the data; without: of `dpo report`, where there is one
+  plan.efficiency=0.45             share of the GPU's matrix throughput that you measured
+  plan.search=true                 micro-batch, ZeRO stage, offload, checkpointing, shared rows, number of GPUs
+  plan.scaling=true                the same run on 8 to 1024 GPUs
+
+Settings are those of train.py (python -m dpo train --help), which prints the short form when it starts.
+"""
+
 COMMANDS = {
     command.name: command
     for command in (
         Command(name="train", summary="train a model, as train.py does", usage=TRAIN, run=_train),
+        Command(
+            name="plan",
+            summary="say whether a run fits and how long it takes, before it is queued",
+            usage=PLAN,
+            run=_plan,
+            alone=True,
+        ),
         Command(
             name="prepare",
             summary="read, check and tokenize the pairs and keep them, nothing else",

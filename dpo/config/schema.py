@@ -7,6 +7,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+# GPUs that the planner knows (dpo/planner/devices.py).
+DEVICES = ("a10g", "rtx4090", "l40s", "a100-40gb", "a100-80gb", "h100-80gb", "h200-141gb", "b200", "mi300x")
+
 
 def one_of(default: str, *choices: str) -> Any:
     """A text setting that takes one of `choices`."""
@@ -16,6 +19,23 @@ def one_of(default: str, *choices: str) -> Any:
 def number(default: Any, *, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
     """A number with `low <= value <= high`, or `value > above`; null passes where the type allows it."""
     return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+@dataclass(kw_only=True, slots=True)
+class ShapeConfig:
+    """What config.json says of a model's size, stated here so that a run is planned without it. By transformers' names;
+    checked against the real config.json when the model is loaded."""
+
+    model_type: str  # architecture, as transformers names it
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int | None = None  # null: as many as num_attention_heads
+    intermediate_size: int | None = None  # of the feed-forward block; null: the architecture's own default
+    head_dim: int | None = None  # null: hidden_size / num_attention_heads
+    max_position_embeddings: int
+    tie_word_embeddings: bool  # the output head is the embedding
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,6 +56,7 @@ class ModelConfig:
     dropout: bool = False  # keep the base model's own dropout in training
     trust_remote_code: bool = False  # run Python code that comes with the model
     eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn
+    shape: ShapeConfig | None = None  # for the planner, of a model on the hub; a local folder's config.json needs none
 
 
 @dataclass(kw_only=True, slots=True)
@@ -262,6 +283,25 @@ class GuardConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PlanConfig:
+    """The machines that `python -m dpo plan` reckons with. A run that starts looks at its own machine instead."""
+
+    gpu: str = one_of("h100-80gb", *DEVICES)
+    gpus: int = number(8, low=1)
+    gpus_per_node: int = number(8, low=1)
+    host_gib: float = number(1024.0, above=0)  # memory of one node's host
+    network_gbps: float = number(400.0, above=0)  # between nodes, Gbit/s per GPU: 400: InfiniBand NDR | 200: HDR | 100
+    pairs: int | None = number(None, low=1)  # to train on; null: of the prepared pairs, where these settings have some
+    prompt_tokens: int = number(220, low=1)  # mean; as long as UltraFeedback's by a Llama tokenizer
+    answer_tokens: int = number(310, low=1)  # mean of chosen and rejected
+    efficiency: float | None = number(None, above=0, high=1)  # of the GPU's peak in matrix products; null: assumed
+    search: bool = False  # try micro-batches, ZeRO stages, offload, checkpointing, sequence parallelism, fewer GPUs
+    goal: str = one_of("fastest", "fastest", "cheapest")  # of `search`: least hours, or least GPU-hours
+    scaling: bool = False  # the same run on 8 to 1024 GPUs
+    force: bool = False  # start a run although its weights, gradients and optimizer alone need more than there is
+
+
+@dataclass(kw_only=True, slots=True)
 class RunConfig:
     """One run. Only the assembly (dpo/run.py) sees all of it; each part receives its own section."""
 
@@ -283,3 +323,4 @@ class RunConfig:
     track: TrackConfig = field(default_factory=TrackConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -18,8 +18,8 @@ LAYERS = [
     ["train", "dpo.__main__"],
     ["dpo.cli"],
     ["dpo.commands"],
-    ["dpo.run", "dpo.run_plan", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report"],
-    ["dpo.build_reference", "dpo.start"],
+    ["dpo.run", "dpo.run_plan", "dpo.run_planner", "dpo.run_prepare", "dpo.run_reference", "dpo.run_report"],
+    ["dpo.build_plan", "dpo.build_reference", "dpo.start"],
     ["dpo.trainer", "dpo.run_folder", "dpo.closing", "dpo.build_data", "dpo.build_model", "dpo.model_card"],
     [
         "dpo.bad_steps",
@@ -33,6 +33,7 @@ LAYERS = [
     ],
     ["dpo.step", "dpo.window"],
     ["dpo.model", "dpo.metrics"],
+    ["dpo.planner"],
     ["dpo.distributed", "dpo.loss"],
     ["dpo.optim", "dpo.data.prepare", "dpo.progressed"],
     ["dpo.optim_8bit"],
@@ -77,7 +78,7 @@ OWNERS = {
     "liger_kernel": ["dpo.model.kernels"],
     "bitsandbytes": ["dpo.optim_8bit"],
     "peft": ["dpo.model.adapter", "dpo.export"],
-    "matplotlib": ["dpo.report"],
+    "matplotlib": ["dpo.report", "dpo.planner.picture"],
     "tqdm": ["dpo.progress"],
 }
 # The values and the mathematics: they know neither launcher nor workers, directly or through others of the package.
@@ -89,6 +90,8 @@ SEE_RUN_CONFIG = [
     "dpo.run",
     "dpo.run_folder",
     "dpo.run_plan",
+    "dpo.run_planner",
+    "dpo.build_plan",
     "dpo.model_card",
     "dpo.run_report",
     "dpo.build_data",

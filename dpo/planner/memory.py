@@ -1,0 +1,167 @@
+"""The most that a worker holds, by part, and in which phase of the run; and what its host and its disk need."""
+
+from dataclasses import dataclass, field
+
+from dpo.planner.activations import activations, forward_only, logits_bytes, own_forward
+from dpo.planner.job import Job
+from dpo.planner.state import gathered, optimizer, state, stored_weights
+
+GIB = 2**30
+# CUDA context, libraries' workspaces and NCCL's channels, by common experience; the CPU's was measured (libraries that
+# load on first use, threads' stacks; docs/PLANNING.md).
+CONTEXT_GPU, NCCL_GPU, CONTEXT_CPU = 0.75 * GIB, 0.75 * GIB, 0.08 * GIB
+# Of what comes and goes (activations, logits, buffers), what an allocator cannot use again at once. Assumed for GPUs.
+FRAGMENTED_GPU, FRAGMENTED_CPU = 0.08, 0.10
+HOST_WORKER = 3 * GIB  # Python, torch, the data and its rows, of every worker of a node
+
+
+@dataclass(kw_only=True, slots=True)
+class Memory:
+    """Bytes."""
+
+    phases: dict[str, dict[str, float]]  # phase -> part -> held at most, on the device
+    host: dict[str, float]  # part -> held by the host of a node, its workers together; empty for CPU workers
+    checkpoint: float  # one, on disk
+    disk: float  # all that stay, and the exported model
+    certain: float  # weights, gradients and optimizer alone: on the device, without any estimate
+    parts: dict[str, float] = field(init=False)  # of the phase that needs most
+    phase: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.phase = max(self.phases, key=lambda name: sum(self.phases[name].values()))
+        self.parts = self.phases[self.phase]
+
+    @property
+    def peak(self) -> float:
+        return sum(self.parts.values())
+
+
+def memory(job: Job) -> Memory:
+    phases = {"training": _larger(_backward_begins(job), _backward_ends(job))}
+    if job.reference == "cached":
+        phases["reference pass"] = _reference_pass(job)
+    if job.self_check:
+        phases["self-check"] = _self_check(job)
+    if job.on_cpu:
+        phases["checkpoint"] = _saving(job)
+        phases["export"] = _exporting(job)
+    own = state(job)
+    checkpoint = 12.0 * job.trained
+    return Memory(
+        phases={name: _with_reserve(job, parts) for name, parts in phases.items()},
+        host={} if job.on_cpu else _host(job),
+        checkpoint=checkpoint,
+        disk=checkpoint * job.keeps + job.model.parameters * job.compute_bytes,
+        certain=stored_weights(job) + own.gradients + own.optimizer,
+    )
+
+
+def _larger(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return max(one, other, key=lambda parts: sum(parts.values()))
+
+
+def _fixed(job: Job) -> dict[str, float]:
+    own = state(job)
+    return {"weights": own.weights, "optimizer": own.optimizer, "reference": own.reference}
+
+
+def _backward_begins(job: Job) -> dict[str, float]:
+    """All activations are there, and the head's gradient comes: beside the sum of earlier ones, or as the first."""
+    own, acts = state(job), activations(job)
+    head = 0.0 if job.adapted else job.model.embedding * job.compute_bytes
+    return _fixed(job) | {
+        "gradients": own.early + head,
+        "activations": acts.device,
+        "logits": acts.logits,
+        "buffers": own.buffers if job.stage else 0.0,
+    }
+
+
+def _backward_ends(job: Job) -> dict[str, float]:
+    """All gradients are there, and one layer's activations; an embedding's gradient is as large as the embedding, and a
+    tied one is added to the head's."""
+    own, acts, model = state(job), activations(job), job.model
+    second = model.embedding * job.compute_bytes if not job.adapted and (model.tied or job.micro_batches > 1) else 0.0
+    return _fixed(job) | {
+        "gradients": own.gradients + max(second, own.step),
+        "activations": acts.working,
+        "buffers": own.buffers,
+    }
+
+
+def _reference_pass(job: Job) -> dict[str, float]:
+    """Before anything of the policy is loaded."""
+    tokens = job.reference_tokens
+    whole = job.model.parameters * job.compute_bytes
+    held = whole if job.stage == 0 else whole / job.workers + gathered(job)
+    return {"weights": held, "activations": forward_only(job, tokens), "logits": logits_bytes(job, tokens)}
+
+
+def _self_check(job: Job) -> dict[str, float]:
+    """The model's own forward makes whole logits of one prompt and answer."""
+    own = state(job)
+    tokens = job.lengths.prompt + job.lengths.answer
+    zero = own.early if job.stage == 3 else 0.0
+    moments = own.optimizer if job.stage else own.optimizer * (job.compute_bytes == 2) / 3  # plain: in the first step
+    return {
+        "weights": own.weights,
+        "optimizer": moments,
+        "reference": own.reference,
+        "gradients": zero,
+        "logits": own_forward(job.model, tokens),
+        "buffers": own.buffers if job.stage else 0.0,
+    }
+
+
+def _saving(job: Job) -> dict[str, float]:
+    """Each worker copies its share, parameter by parameter: of two workers one may have the larger half."""
+    own = state(job)
+    share = 12.0 * max(job.trained / job.workers, min(job.model.largest, job.trained))
+    return _fixed(job) | {
+        "gradients": own.early if job.stage == 3 else 0.0,
+        "checkpoint": share,
+        "buffers": own.buffers if job.stage else 0.0,
+    }
+
+
+def _exporting(job: Job) -> dict[str, float]:
+    """The main worker holds the whole model once more."""
+    own = state(job)
+    return _fixed(job) | {
+        "gradients": own.early if job.stage == 3 else 0.0,
+        "checkpoint": float(job.model.parameters * job.compute_bytes),
+        "buffers": own.buffers if job.stage else 0.0,
+    }
+
+
+def _with_reserve(job: Job, parts: dict[str, float]) -> dict[str, float]:
+    """With what the device itself takes, and what its allocator cannot use again."""
+    moving = sum(parts.get(name, 0.0) for name in ("activations", "logits", "buffers"))
+    if job.on_cpu:
+        context = CONTEXT_CPU
+    else:
+        context = CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0)
+    reserve = context + moving * (FRAGMENTED_CPU if job.on_cpu else FRAGMENTED_GPU)
+    return {name: size for name, size in (parts | {"reserve": reserve}).items() if size}
+
+
+def _host(job: Job) -> dict[str, float]:
+    """Of one node: offloaded state, activations that wait there, the copy that a checkpoint is written from, and the
+    whole model once when it is exported."""
+    here = min(job.per_node, job.workers)
+    share = here / job.workers
+    offloaded = 0.0
+    if job.offload_optimizer == "cpu":
+        offloaded += (optimizer(job) * job.workers + 4.0 * job.trained) * share
+    if job.offload_weights == "cpu":
+        offloaded += job.model.parameters * job.compute_bytes * share
+    parts = {
+        "offloaded": offloaded,
+        "activations": activations(job).moved * here,
+        "checkpoint": 12.0 * job.trained * share if job.saves_copy else 0.0,
+        "export": float(job.model.parameters * job.compute_bytes),
+        "processes": float(HOST_WORKER * here),
+    }
+    return {name: size for name, size in parts.items() if size}
+
+

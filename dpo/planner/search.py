@@ -1,0 +1,40 @@
+"""The fastest and the cheapest ways to run a job, and the smallest changes that make one fit."""
+
+from dpo.planner.choices import Found, every_way
+from dpo.planner.job import Job
+
+BEST = 10
+SUGGESTED = 4
+
+
+def search(job: Job, host_gib: float, goal: str) -> list[Found]:
+    """The best ways that fit, best first, each with other settings; on `job.workers` GPUs or any lesser power of two.
+
+    Of equal ones the first has the most memory to spare.
+    """
+    fitting = [found for found in every_way(job, host_gib, _powers(job.workers)) if found.estimate.fits]
+    return sorted(fitting, key=lambda found: (_cost(found, goal), -found.estimate.spare_gib))[:BEST]
+
+
+def ways_to_fit(job: Job, host_gib: float) -> list[Found]:
+    """What makes a job fit on its own workers at the least loss of speed: the best with one change, with two, with
+    more; and on more workers when nothing else helps."""
+    fitting = [found for found in every_way(job, host_gib, [job.workers]) if found.estimate.fits]
+    if not fitting:
+        more = [job.workers * 2**i for i in range(1, 7)]
+        fitting = [found for found in every_way(job, host_gib, more) if found.estimate.fits]
+    chosen: list[Found] = []
+    for found in sorted(fitting, key=lambda found: (len(found.overrides), _cost(found, "cheapest"))):
+        faster = not chosen or found.estimate.gpu_hours < 0.98 * min(one.estimate.gpu_hours for one in chosen)
+        if faster:
+            chosen.append(found)
+    return sorted(chosen[-SUGGESTED:], key=lambda found: _cost(found, "cheapest"))
+
+
+def _cost(found: Found, goal: str) -> float:
+    return found.estimate.speed.hours if goal == "fastest" else found.estimate.gpu_hours
+
+
+def _powers(most: int) -> list[int]:
+    """`most`, and every power of two below it."""
+    return [2**i for i in range(most.bit_length()) if 2**i < most] + [most]

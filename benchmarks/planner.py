@@ -2,9 +2,9 @@
 
     python benchmarks/planner.py [case ...] [--out planner.json]
 
-Llama models of 100M to 130M parameters with random weights, float32, made here and thrown away. `measured`: the largest
+Llama models of about 100M parameters with random weights, float32, made here and thrown away. `measured`: the largest
 VmHWM of a worker (what it held at most, libraries and mapped files included) above what it held after its imports; the
-kernel keeps it, so no peak is missed between two looks.
+kernel keeps it, so no peak is missed between two looks. Prints a row of docs/PLANNING.md per case.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from comparison.shapes import Shape
 
 UNTIED = Shape(vocabulary=80000, hidden=512, layers=6, heads=8, kv_heads=4, intermediate=1408, tied=False)
 TIED = Shape(vocabulary=96000, hidden=768, layers=5, heads=12, kv_heads=4, intermediate=2816)
-LENGTHS = (120, 80, 80)  # median tokens of prompt, chosen, rejected
+MEDIANS = (120, 80, 80)  # tokens of prompt, chosen, rejected
 COMMON = [
     "data.max_length=1024",
     "model.chat_template=raw",
@@ -34,13 +34,15 @@ COMMON = [
     "track.progress=false",
     "eval.fraction=0",
     "eval.samples=0",
-    "optim.max_steps=2",
+    "optim.max_steps=2",  # moments come with the first step
 ]
+LONG = ["optim.micro_batch_tokens=2400"]
+SHORT = ["optim.micro_batch_tokens=350"]
 
 
 @dataclass(kw_only=True, slots=True)
 class Case:
-    """One run of train.py."""
+    """One run of train.py, in two steps over all its pairs."""
 
     workers: int = 1
     pairs: int = 4
@@ -49,36 +51,25 @@ class Case:
 
 
 CASES = {
-    "plain": Case(settings=["zero=off", "optim.micro_batch_tokens=350"]),
-    "plain, long rows": Case(pairs=16, settings=["zero=off", "optim.micro_batch_tokens=2400"]),
-    "plain, full checkpointing": Case(
-        pairs=16, settings=["zero=off", "optim.micro_batch_tokens=2400", "model.gradient_checkpointing=full"]
+    "plain": Case(settings=["zero=off", *SHORT]),
+    "plain, rows of 2,400": Case(pairs=16, settings=["zero=off", *LONG]),
+    "plain, rows of 2,400, full": Case(
+        pairs=16, settings=["zero=off", *LONG, "model.gradient_checkpointing=full"]
     ),
-    "plain, selective": Case(
-        pairs=16, settings=["zero=off", "optim.micro_batch_tokens=2400", "model.gradient_checkpointing=selective"]
+    "plain, rows of 2,400, selective": Case(
+        pairs=16, settings=["zero=off", *LONG, "model.gradient_checkpointing=selective"]
     ),
-    "plain, sharded reference": Case(settings=["zero=off", "optim.micro_batch_tokens=350", "reference=sharded"]),
-    "LoRA": Case(settings=["zero=off", "adapter=lora", "optim.micro_batch_tokens=350"]),
-    "LoRA, adapter off": Case(
-        settings=["zero=off", "adapter=lora", "optim.micro_batch_tokens=700", "reference=adapter_off"]
-    ),
-    "large vocabulary": Case(shape=TIED, settings=["zero=off", "optim.micro_batch_tokens=350"]),
-    "two workers, plain": Case(workers=2, settings=["zero=off", "optim.micro_batch_tokens=350"]),
-    "two workers, ZeRO-1": Case(workers=2, settings=["zero=zero1", "optim.micro_batch_tokens=350"]),
-    "two workers, ZeRO-2": Case(workers=2, settings=["zero=zero2", "optim.micro_batch_tokens=350"]),
-    "two workers, ZeRO-3": Case(workers=2, settings=["zero=zero3", "optim.micro_batch_tokens=350"]),
-    "two workers, ZeRO-3, full": Case(
-        workers=2, pairs=16, settings=["zero=zero3", "optim.micro_batch_tokens=1200", "model.gradient_checkpointing=full"]
-    ),
-    "two workers, ZeRO-3, sharded reference": Case(
-        workers=2, settings=["zero=zero3", "optim.micro_batch_tokens=350", "reference=sharded"]
-    ),
-    "two workers, ZeRO-3, large vocabulary": Case(
-        workers=2, shape=TIED, settings=["zero=zero3", "optim.micro_batch_tokens=350"]
-    ),
-    "two workers, ZeRO-3, LoRA": Case(
-        workers=2, settings=["zero=zero3", "adapter=lora", "optim.micro_batch_tokens=350"]
-    ),
+    "plain, sharded reference": Case(settings=["zero=off", *SHORT, "reference=sharded"]),
+    "plain, tied head of 96,000": Case(shape=TIED, settings=["zero=off", *SHORT]),
+    "plain, LoRA": Case(settings=["zero=off", *SHORT, "adapter=lora"]),
+    "plain, LoRA, adapter off": Case(settings=["zero=off", *SHORT, "adapter=lora", "reference=adapter_off"]),
+    "2 workers, plain": Case(workers=2, settings=["zero=off", *SHORT]),
+    "2 workers, ZeRO-1": Case(workers=2, settings=["zero=zero1", *SHORT]),
+    "2 workers, ZeRO-2": Case(workers=2, settings=["zero=zero2", *SHORT]),
+    "2 workers, ZeRO-3": Case(workers=2, settings=["zero=zero3", *SHORT]),
+    "2 workers, ZeRO-3, sharded reference": Case(workers=2, settings=["zero=zero3", *SHORT, "reference=sharded"]),
+    "2 workers, ZeRO-3, tied head of 96,000": Case(workers=2, shape=TIED, settings=["zero=zero3", *SHORT]),
+    "2 workers, ZeRO-3, LoRA": Case(workers=2, settings=["zero=zero3", *SHORT, "adapter=lora"]),
 }
 
 
@@ -87,16 +78,21 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES), help="names of cases; all without")
     parser.add_argument("--out", help="write the results as JSON")
     arguments = parser.parse_args()
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
+    sys.stdout.write("| run | predicted GiB | measured GiB | error | most in |\n|---|---|---|---|---|\n")
     for name in arguments.cases:
-        results[name] = measure(CASES[name])
-        sys.stdout.write(f"{name}: {json.dumps(results[name])}\n")
+        result = results[name] = compared(CASES[name])
+        error = result["predicted"] / result["measured"] - 1
+        sys.stdout.write(
+            f"| {name} | {result['predicted']:.2f} | {result['measured']:.2f} | {error:+.0%} | {result['phase']} |\n"
+        )
         sys.stdout.flush()
         if arguments.out:
             Path(arguments.out).write_text(json.dumps(results, indent=1))
 
 
-def measure(case: Case) -> dict[str, Any]:
+def compared(case: Case) -> dict[str, Any]:
+    """What was predicted before the run, and what its workers held."""
     import torch
 
     from comparison.shapes import save_model
@@ -104,51 +100,78 @@ def measure(case: Case) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         save_model(case.shape, place / "model", torch.float32)
-        write_pairs(place / "pairs.jsonl", case)
-        settings = [*COMMON, f"optim.global_batch_size={case.pairs // 2}", f"output_dir={place}", "name=run"]
-        settings += [f"model.path={place / 'model'}", f"data.path={place / 'pairs.jsonl'}", *case.settings]
-        launch = [] if case.workers == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={case.workers}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PLANNER_OUT": str(place / "peak")}
-        ended = subprocess.run(
-            [sys.executable, *launch, __file__, "--worker", *settings], env=environment, capture_output=True, text=True
-        )
-        if ended.returncode:
-            raise SystemExit(ended.stdout + ended.stderr)
-        peaks = [json.loads(file.read_text()) for file in sorted(place.glob("peak-*"))]
-        return {"peaks": peaks}
+        lengths = write_pairs(place / "pairs.jsonl", case)
+        settings = [*COMMON, *case.settings, f"output_dir={place}", "name=run"]
+        settings += [f"optim.global_batch_size={case.pairs // 2}"]
+        settings += [f"model.path={place / 'model'}", f"data.path={place / 'pairs.jsonl'}"]
+        told = predicted(settings, case, lengths)
+        peaks = run(settings, case, place)
+        return {**told, "measured": max(max(one.values()) for one in peaks), "workers": peaks}
 
 
-def write_pairs(file: Path, case: Case) -> None:
+def write_pairs(file: Path, case: Case) -> tuple[float, float]:
+    """Random words; log-normal lengths. Returns the mean tokens of prompts and of answers."""
     import numpy as np
 
     rng = np.random.default_rng(0)
+    lengths = np.clip(np.array(MEDIANS) * rng.lognormal(0, 0.4, (case.pairs, 3)), 2, 340).astype(int)
     with file.open("w") as lines:
-        for _ in range(case.pairs):
-            lengths = np.clip(np.array(LENGTHS) * rng.lognormal(0, 0.4, 3), 2, 340).astype(int)
-            texts = [" ".join(f"w{i}" for i in rng.integers(2, case.shape.vocabulary, n)) for n in lengths]
-            row = {"prompt": texts[0], "chosen": " " + texts[1], "rejected": " " + texts[2]}
-            lines.write(json.dumps(row) + "\n")
+        for row in lengths:
+            texts = [" ".join(f"w{i}" for i in rng.integers(2, case.shape.vocabulary, n)) for n in row]
+            pair = {"prompt": texts[0], "chosen": " " + texts[1], "rejected": " " + texts[2]}
+            lines.write(json.dumps(pair) + "\n")
+    return float(lengths[:, 0].mean()), float(lengths[:, 1:].mean()) + 1  # an answer ends with the end token
+
+
+def predicted(settings: list[str], case: Case, means: tuple[float, float]) -> dict[str, Any]:
+    from dpo.build_plan import Machines, job_of
+    from dpo.config.compose import compose_run
+    from dpo.config.derive import derive
+    from dpo.model.shape import architecture_of
+    from dpo.model.source import policy_source
+    from dpo.planner.devices import cpu_worker
+    from dpo.planner.job import Lengths
+    from dpo.planner.memory import memory
+
+    config = compose_run(settings, case.workers).config
+    derive(config)
+    source = policy_source(config.model, config.seed)
+    lengths = Lengths(pairs=case.pairs, held_out=0, prompt=means[0], answer=means[1], source="made")
+    machines = Machines(cpu_worker(1.0), case.workers, case.workers)
+    held = memory(job_of(config, architecture_of(source.config(), source), machines, lengths))
+    phases = {phase: sum(parts.values()) / GIB for phase, parts in held.phases.items()}
+    return {"predicted": held.peak / GIB, "phase": held.phase, "phases": phases, "job": asdict(lengths)}
+
+
+def run(settings: list[str], case: Case, place: Path) -> list[dict[str, float]]:
+    """The peaks of every worker, GiB above its imports, by phase."""
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={case.workers}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PLANNER_OUT": str(place / "peak")}
+    launch = [sys.executable, *(many if case.workers > 1 else []), __file__, "--worker", *settings]
+    ended = subprocess.run(launch, env=environment, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit(ended.stdout + ended.stderr)
+    return [json.loads(file.read_text()) for file in sorted(place.glob("peak-*"))]
 
 
 @dataclass(slots=True)
 class Phases:
-    """The most that was held in every part of a run, GiB above the imports."""
+    """The most that this worker held in every part of its run."""
 
-    baseline: float = 0.0
+    baseline: float
     peaks: dict[str, float] = field(default_factory=dict)
 
     def mark(self, name: str) -> None:
         """The peak since the last mark belongs to `name`."""
         self.peaks[name] = max(self.peaks.get(name, 0.0), resident_gib("VmHWM") - self.baseline)
-        self.peaks["held after " + name] = resident_gib("VmRSS") - self.baseline
-        self.peaks["anon after " + name] = resident_gib("RssAnon") 
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
 
     def wrap(self, owner: Any, method: str, name: str) -> None:
+        """Give every call of a method to `name`, and what came before it to `between`."""
         original: Callable[..., Any] = getattr(owner, method)
 
         def marked(*arguments: Any, **named: Any) -> Any:
-            self.mark("before " + name)
+            self.mark("between")
             try:
                 return original(*arguments, **named)
             finally:
@@ -158,29 +181,27 @@ class Phases:
 
 
 def worker(settings: list[str]) -> int:
-    from dpo import cli, run
+    """Train as train.py does."""
+    import deepspeed  # noqa: F401  # before the baseline, as every import
+
+    import dpo.run
+    from dpo import cli
     from dpo.checkpoint.save import Checkpoints
-    from dpo.evaluate.held_out import HeldOut
     from dpo.trainer import Trainer
-    import deepspeed
-    from dpo.distributed import zero
 
     phases = Phases(baseline=start_peak())
     for owner, method, name in (
-        (run, "fill_reference", "reference pass"),
-        (run, "build_policy", "policy"),
-        (run, "build_engine", "engine"),
-        (run.Run, "_self_check", "self-check"),
-        (HeldOut, "measure", "evaluation"),
-        (run, "train_step", "step") if hasattr(run, "train_step") else (Trainer, "train", "step"),
+        (dpo.run, "fill_reference", "reference pass"),
+        (dpo.run.Run, "_self_check", "self-check"),
+        (Trainer, "train", "training"),
         (Checkpoints, "save", "checkpoint"),
-        (run, "export", "export"),
+        (Checkpoints, "finish", "checkpoint"),
+        (dpo.run, "export", "export"),
     ):
         phases.wrap(owner, method, name)
     code = cli.main(settings)
-    phases.mark("end")
-    rank = os.environ.get("RANK", "0")
-    Path(f"{os.environ['PLANNER_OUT']}-{rank}").write_text(json.dumps({k: round(v, 3) for k, v in phases.peaks.items()}))
+    phases.mark("between")
+    Path(f"{os.environ['PLANNER_OUT']}-{os.environ.get('RANK', '0')}").write_text(json.dumps(phases.peaks))
     return code
 
 

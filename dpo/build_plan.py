@@ -3,8 +3,9 @@
 import logging
 import math
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +22,7 @@ from dpo.planner.architecture import Architecture
 from dpo.planner.devices import GPUS, Device, cpu_worker
 from dpo.planner.estimate import estimate
 from dpo.planner.job import Job, Lengths
+from dpo.planner.memory import memory
 from dpo.planner.report_lengths import read_lengths
 from dpo.planner.room import require_room
 from dpo.planner.search import ways_to_fit
@@ -41,25 +43,32 @@ def planned_architecture(config: RunConfig, source: ModelSource) -> Architecture
     return architecture_of(stated_config(stated), source)
 
 
+class Machines(NamedTuple):
+    """What a run is planned on."""
+
+    device: Device
+    workers: int
+    per_node: int
+
+
 def planned_job(config: RunConfig, model: Architecture) -> Job:
     """On the GPUs that plan.* names."""
     plan = config.plan
-    workers, per_node = plan.gpus, min(plan.gpus, plan.gpus_per_node)
-    return job_of(config, model, GPUS[plan.gpu], workers, per_node, _lengths(config))
+    machines = Machines(GPUS[plan.gpu], plan.gpus, min(plan.gpus, plan.gpus_per_node))
+    return job_of(config, model, machines, _lengths(config))
 
 
-def job_of(
-    config: RunConfig, model: Architecture, device: Device, workers: int, per_node: int, lengths: Lengths
-) -> Job:
+def job_of(config: RunConfig, model: Architecture, machines: Machines, lengths: Lengths) -> Job:
+    """All settings of a run that its memory and time depend on."""
     zero = config.zero.deepspeed.get("zero_optimization", {})
     trained = _trained(config, model)
     steps = _steps(config, lengths.pairs)
     return Job(
         model=model,
-        device=device,
-        on_cpu=device.name == "cpu",
-        workers=workers,
-        per_node=per_node,
+        device=machines.device,
+        on_cpu=machines.device.name == "cpu",
+        workers=machines.workers,
+        per_node=machines.per_node,
         network_gbps=config.plan.network_gbps / 8,
         efficiency=config.plan.efficiency,
         lengths=lengths,
@@ -121,27 +130,50 @@ def _lengths(config: RunConfig) -> Lengths:
     )
 
 
-def require_to_fit(config: RunConfig, source: ModelSource, world: World) -> None:
-    """Stop a run whose weights, gradients and optimizer alone need more memory than its workers have.
+@dataclass(kw_only=True, slots=True)
+class PlanHere:
+    """The plan of a run that starts on this machine. `model`: None where its structure cannot be built without its
+    weights; nothing is said then, as no plan may stop what would run."""
 
-    Raises:
-        EnvironmentProblem: with what would make it fit. Not with plan.force.
-    """
-    lengths = Lengths(pairs=1, held_out=0, prompt=1, answer=1, source="")
-    job = _job_here(config, source, world, lengths)
-    if job is None or config.plan.force:
-        return
-    host = available_gib(torch.device("cpu"), 1)
-    ways = ways_to_fit(job, host)[:2] if job.device.memory_gib < _certain_gib(job) else []
-    what = "this machine" if job.on_cpu else "a GPU here"
-    require_room(estimate(job, host).memory, job.device.memory_gib, what, ways)
+    config: RunConfig
+    model: Architecture | None
+    device: Device
+    workers: int
+    workers_here: int
 
+    @classmethod
+    def of(cls, config: RunConfig, source: ModelSource, world: World) -> "PlanHere":
+        model = None
+        try:
+            model = architecture_of(source.config(), source) if world.is_main else None
+        except Exception as error:  # code that comes with a model may do anything
+            log.debug("no plan for this model: %s", error)
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        device = _device_here(world.device, here)
+        return cls(config=config, model=model, device=device, workers=world.size, workers_here=here)
 
-def tell_plan(config: RunConfig, source: ModelSource, world: World, groups: Groups) -> None:
-    """The short form in the log, once the lengths of the pairs are known."""
-    job = _job_here(config, source, world, measured_lengths(groups))
-    if job is not None:
-        log.info("%s", short(estimate(job, available_gib(torch.device("cpu"), 1))))
+    def require_room(self) -> None:
+        """Stop a run whose weights, gradients and optimizer alone need more memory than its workers have.
+
+        Raises:
+            EnvironmentProblem: with what would make it fit. Not with plan.force.
+        """
+        if self.model is None or self.config.plan.force:
+            return
+        job = self._job(self.model, Lengths(pairs=1, held_out=0, prompt=1, answer=1, source=""))
+        held, where = memory(job), "this machine" if job.on_cpu else "a GPU here"
+        require_room(held, job.device.memory_gib, where, lambda: ways_to_fit(job, self._host_gib())[:2])
+
+    def tell(self, groups: Groups) -> None:
+        """The short form in the log, once the lengths of the pairs are known."""
+        if self.model is not None:
+            log.info("%s", short(estimate(self._job(self.model, measured_lengths(groups)), self._host_gib())))
+
+    def _job(self, model: Architecture, lengths: Lengths) -> Job:
+        return job_of(self.config, model, Machines(self.device, self.workers, self.workers_here), lengths)
+
+    def _host_gib(self) -> float:
+        return available_gib(torch.device("cpu"), 1)
 
 
 def measured_lengths(groups: Groups, held_out: int = 0) -> Lengths:
@@ -154,36 +186,11 @@ def measured_lengths(groups: Groups, held_out: int = 0) -> Lengths:
     )
 
 
-def _certain_gib(job: Job) -> float:
-    return estimate(job, 0).memory.certain / 2**30
-
-
-def _job_here(config: RunConfig, source: ModelSource, world: World, lengths: Lengths) -> Job | None:
-    """None where the model's structure cannot be built without its weights: no plan may stop what would run."""
-    try:
-        model = architecture_of(source.config(), source)
-    except Exception as error:  # code that comes with a model may do anything
-        log.debug("no plan for this model: %s", error)
-        return None
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    device = _device_here(world.device, here)
-    return job_of(config, model, device, world.size, here, lengths)
-
-
 def _device_here(device: torch.device, workers_here: int) -> Device:
-    memory = available_gib(device, workers_here)
+    memory_gib = available_gib(device, workers_here)
     if device.type != "cuda":
-        return cpu_worker(memory)
+        return cpu_worker(memory_gib)
     name = torch.cuda.get_device_name(device).lower()
     like = [gpu for gpu in GPUS.values() if gpu.name.split("-")[0] in name.replace(" ", "")]
-    nearest = min(like or GPUS.values(), key=lambda gpu: abs(gpu.memory_gib - memory))
-    return Device(
-        name=nearest.name if like else "GPU",
-        memory_gib=memory,
-        tflops=nearest.tflops,
-        tflops_fp32=nearest.tflops_fp32,
-        memory_gbps=nearest.memory_gbps,
-        link_gbps=nearest.link_gbps,
-        host_gbps=nearest.host_gbps,
-        source=nearest.source,
-    )
+    nearest = min(like or GPUS.values(), key=lambda gpu: abs(gpu.memory_gib - memory_gib))
+    return replace(nearest, name=nearest.name if like else "GPU", memory_gib=memory_gib)

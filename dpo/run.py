@@ -12,6 +12,7 @@ import numpy as np
 from dpo import closing
 from dpo.bad_steps import BadSteps
 from dpo.build_data import Sides, Text, build_data, build_groups
+from dpo.build_plan import PlanHere
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_reference import build_reference, fill_reference, moving_weights
 from dpo.checkpoint.manifest import read_manifest
@@ -116,6 +117,8 @@ class Run:
         self.stop.watch(self.folder.path / STOP)
         if self.world.is_main:
             write_status(self.folder, state="running", why="", stop_seconds=None, name=self.folder.name)
+        plan_here = PlanHere.of(self.config, self.source, self.world)
+        self.world.on_main(plan_here.require_room)
         sets = build_data(self.config, self.text, self.folder, self.world, self.stop)
         loss = Loss(self.config.loss)
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
@@ -126,6 +129,7 @@ class Run:
             return self._show(step)
         if self.world.is_main:
             write_settings(self.config, self.folder)  # not before: a run that is done keeps those it was trained with
+        plan_here.tell(groups.train)
         fill_reference(self.config, self.source, groups, self.world, self.stop)
         trainer, policy = self._assemble(sets, groups, loss, plan)
         self.stop.check()

@@ -13,6 +13,8 @@ from dpo.model import attention, remote_code
 from dpo.model.source import ModelSource
 from dpo.planner.architecture import Architecture, Linears
 
+LARGE = 2**23  # elements: such tensors have pages of their own on a CPU
+
 
 def stated_config(shape: ShapeConfig) -> PretrainedConfig:
     """The configuration that a stated shape describes.
@@ -80,6 +82,7 @@ def _counted(model: PreTrainedModel, name: str) -> Architecture:
         parameters=sum(sizes.values()),
         layer_parameters=_layer_parameters(model, layers),
         small_parameters=sum(size for size in sizes.values() if size < KEPT_WHOLE),
+        large_parameters=sum(size for size in sizes.values() if size >= LARGE),
         largest=max(sizes.values()),
         vocabulary=config.vocab_size,
         tied=bool(config.tie_word_embeddings),

@@ -10,6 +10,7 @@ from dpo.planner.architecture import Architecture
 from dpo.planner.job import Job
 
 SLICE_CPU, SLICE_GPU = 2**22, 2**26  # elements of a slice of logits (dpo/model/head.py)
+HEAP_BLOCK = 2**25
 GELU_SPELT = 5  # widths of F that gelu_new keeps, elementary operation by operation; measured by saved-tensor hooks
 OFFLOADED = 2  # layers' worth that is on its way to the host or back
 
@@ -44,6 +45,17 @@ def activations(job: Job) -> Activations:
         working=(whole + _backward(job)) * tokens,
         logits=logits_bytes(job, tokens),
     )
+
+
+def retained(job: Job) -> float:
+    """What glibc keeps of them on a CPU when they are gone: blocks under 32 MiB (its largest M_MMAP_THRESHOLD)."""
+    tokens, model, acts = job.fullest_row, job.model, activations(job)
+    if tokens * model.hidden * job.compute_bytes >= HEAP_BLOCK:
+        return acts.logits
+    share = 1.0
+    if tokens * model.intermediate * job.compute_bytes >= HEAP_BLOCK:
+        share = 1 - _feed_forward(job) / layer_bytes(job)
+    return acts.device * share + acts.logits
 
 
 def forward_only(job: Job, tokens: float) -> float:

@@ -20,6 +20,7 @@ class Architecture:
     parameters: int  # all weights, tied ones once
     layer_parameters: int  # of one layer
     small_parameters: int  # in tensors that ZeRO-3 keeps whole (fewer than sizes.KEPT_WHOLE elements), at most
+    large_parameters: int  # in tensors of 2**23 elements and more: 32 MiB in float32
     largest: int  # elements of the largest tensor
     vocabulary: int
     tied: bool

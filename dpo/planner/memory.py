@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from dpo.planner.activations import activations, forward_only, logits_bytes, own_forward
+from dpo.planner.activations import activations, forward_only, logits_bytes, own_forward, retained
 from dpo.planner.job import Job
 from dpo.planner.state import gathered, optimizer, state, stored_weights
 
 GIB = 2**30
 # CUDA context, libraries' workspaces and NCCL's channels, by common experience; the CPU's was measured (libraries that
 # load on first use, threads' stacks; docs/PLANNING.md).
-CONTEXT_GPU, NCCL_GPU, CONTEXT_CPU = 0.75 * GIB, 0.75 * GIB, 0.08 * GIB
+CONTEXT_GPU, NCCL_GPU, CONTEXT_CPU = 0.75 * GIB, 0.75 * GIB, 0.15 * GIB
 # Of what comes and goes (activations, logits, buffers), what an allocator cannot use again at once. Assumed for GPUs.
-FRAGMENTED_GPU, FRAGMENTED_CPU = 0.08, 0.10
+FRAGMENTED_GPU, FRAGMENTED_CPU = 0.08, 0.05
 HOST_WORKER = 3 * GIB  # Python, torch, the data and its rows, of every worker of a node
 
 
@@ -52,8 +52,13 @@ def memory(job: Job) -> Memory:
         host={} if job.on_cpu else _host(job),
         checkpoint=checkpoint,
         disk=checkpoint * job.keeps + job.model.parameters * job.compute_bytes,
-        certain=stored_weights(job) + own.gradients + own.optimizer,
+        certain=_certain_weights(job) + own.gradients + own.optimizer,
     )
+
+
+def _certain_weights(job: Job) -> float:
+    """Frozen ones on a CPU may be pages of their file, which come and go as there is room."""
+    return 0.0 if job.on_cpu and job.adapted else stored_weights(job)
 
 
 def _larger(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -80,13 +85,22 @@ def _backward_begins(job: Job) -> dict[str, float]:
 def _backward_ends(job: Job) -> dict[str, float]:
     """All gradients are there, and one layer's activations; an embedding's gradient is as large as the embedding, and a
     tied one is added to the head's."""
-    own, acts, model = state(job), activations(job), job.model
+    own, model = state(job), job.model
     second = model.embedding * job.compute_bytes if not job.adapted and (model.tied or job.micro_batches > 1) else 0.0
     return _fixed(job) | {
         "gradients": own.gradients + max(second, own.step),
-        "activations": acts.working,
+        "activations": _beside(job, own.gradients if job.stage == 0 else 0.0, activations(job).working),
         "buffers": own.buffers,
     }
+
+
+def _beside(job: Job, new: float, least: float = 0.0) -> float:
+    """What the activations still hold when `new` bytes of a model's tensors have come. On a CPU glibc keeps blocks under
+    32 MiB once they were used, and the small ones among the new tensors take their place."""
+    if not job.on_cpu:
+        return least
+    small = new * (1 - job.model.large_parameters / job.model.parameters)
+    return max(least, retained(job) - small)
 
 
 def _reference_pass(job: Job) -> dict[str, float]:
@@ -114,22 +128,21 @@ def _self_check(job: Job) -> dict[str, float]:
 
 
 def _saving(job: Job) -> dict[str, float]:
-    """Each worker copies its share, parameter by parameter: of two workers one may have the larger half."""
-    own = state(job)
-    share = 12.0 * max(job.trained / job.workers, min(job.model.largest, job.trained))
-    return _fixed(job) | {
-        "gradients": own.early if job.stage == 3 else 0.0,
-        "checkpoint": share,
-        "buffers": own.buffers if job.stage else 0.0,
-    }
+    """Each worker copies its share, parameter by parameter: one may have the largest."""
+    return _copying(job, 12.0 * max(job.trained / job.workers, min(job.model.largest, job.trained)))
 
 
 def _exporting(job: Job) -> dict[str, float]:
     """The main worker holds the whole model once more."""
+    return _copying(job, float(job.model.parameters * job.compute_bytes))
+
+
+def _copying(job: Job, copy: float) -> dict[str, float]:
     own = state(job)
     return _fixed(job) | {
         "gradients": own.early if job.stage == 3 else 0.0,
-        "checkpoint": float(job.model.parameters * job.compute_bytes),
+        "activations": _beside(job, copy),
+        "checkpoint": copy,
         "buffers": own.buffers if job.stage else 0.0,
     }
 

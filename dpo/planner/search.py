@@ -5,15 +5,21 @@ from dpo.planner.job import Job
 
 BEST = 10
 SUGGESTED = 4
+WORTH = 0.98  # of the GPU-hours: less of a gain is not worth one more change
 
 
 def search(job: Job, host_gib: float, goal: str) -> list[Found]:
-    """The best ways that fit, best first, each with other settings; on `job.workers` GPUs or any lesser power of two.
+    """The best ways that fit, best first; on `job.workers` GPUs or any lesser power of two.
 
-    Of equal ones the first has the most memory to spare.
+    One of each number of GPUs, ZeRO stage and checkpointing, with the row and the sharing that suit it best: others
+    would only fill the table.
     """
+    chosen: dict[tuple[int, int, bool, str], Found] = {}
     fitting = [found for found in every_way(job, host_gib, _powers(job.workers)) if found.estimate.fits]
-    return sorted(fitting, key=lambda found: (_cost(found, goal), -found.estimate.spare_gib))[:BEST]
+    for found in sorted(fitting, key=lambda found: (_cost(found, goal), len(found.overrides))):
+        own = found.estimate.job
+        chosen.setdefault((own.workers, own.stage, own.offload_optimizer is not None, own.checkpointing), found)
+    return list(chosen.values())[:BEST]
 
 
 def ways_to_fit(job: Job, host_gib: float) -> list[Found]:
@@ -25,10 +31,9 @@ def ways_to_fit(job: Job, host_gib: float) -> list[Found]:
         fitting = [found for found in every_way(job, host_gib, more) if found.estimate.fits]
     chosen: list[Found] = []
     for found in sorted(fitting, key=lambda found: (len(found.overrides), _cost(found, "cheapest"))):
-        faster = not chosen or found.estimate.gpu_hours < 0.98 * min(one.estimate.gpu_hours for one in chosen)
-        if faster:
+        if not chosen or found.estimate.gpu_hours < WORTH * chosen[-1].estimate.gpu_hours:
             chosen.append(found)
-    return sorted(chosen[-SUGGESTED:], key=lambda found: _cost(found, "cheapest"))
+    return chosen[-SUGGESTED:][::-1]
 
 
 def _cost(found: Found, goal: str) -> float:

@@ -23,7 +23,7 @@ PASSES_OVER_ACTIVATIONS = 3.0
 HIDDEN = 0.8
 LATENCY, HOP = 20e-6, 1e-6  # seconds of a collective, whatever its size: to start it, and per worker of its ring
 COLLECTIVES_PER_LAYER = 5  # of ZeRO-3 in a forward and backward pass: gathers of a layer in pieces, one reduction
-BALANCE = 0.95  # of a step's rows, the mean against the fullest (benchmarks/NOTES.md: 0.95 to 0.99)
+BALANCE = 0.95  # of a step's rows, the mean against the fullest (benchmarks/NOTES.md: 0.95 to 0.99), at best
 CPU_ADAM = 3e9 / 20  # weights per second on the host's cores together: 20 bytes each at 150 GB/s, half of it reached
 
 
@@ -133,13 +133,20 @@ def compute_seconds(job: Job) -> float:
     products = matrices * passes_of_matrices(job) + scores * _passes_of_scores(job) / ATTENTION
     memory_bytes = PASSES_OVER_ACTIVATIONS * _activation_bytes(job)
     seconds = products / job.workers / _flops_per_second(job) + memory_bytes / (job.device.memory_gbps * 1e9)
-    return seconds / BALANCE
+    return seconds / balance(job)
+
+
+def balance(job: Job) -> float:
+    """Of the tokens that all workers could compute while the fullest is busy, those that there are: a step of fewer
+    pairs than workers leaves some without any."""
+    computed = job.micro_batches * job.fullest_row * job.workers
+    return min(BALANCE, job.global_batch * job.pair_tokens / computed)
 
 
 def forward_seconds(job: Job) -> float:
     """Of one forward over as many pairs as a step has, with its gathers."""
     matrices, scores = forward_flops(job)
-    compute = (matrices + scores / ATTENTION) / job.workers / _flops_per_second(job) / BALANCE
+    compute = (matrices + scores / ATTENTION) / job.workers / _flops_per_second(job) / balance(job)
     sharded = job.stage == 3 or (job.stage and job.reference == "sharded")
     gather = _gather_seconds(job) * job.micro_batches if sharded else 0.0
     return compute + max(gather - HIDDEN * compute, (1 - HIDDEN) * gather)

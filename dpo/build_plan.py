@@ -60,13 +60,13 @@ def planned_job(config: RunConfig, model: Architecture) -> Job:
 
 def job_of(config: RunConfig, model: Architecture, machines: Machines, lengths: Lengths) -> Job:
     """All settings of a run that its memory and time depend on."""
-    zero = config.zero.deepspeed.get("zero_optimization", {})
+    zero, on_cpu = config.zero.deepspeed.get("zero_optimization", {}), machines.device.name == "cpu"
     trained = _trained(config, model)
     steps = _steps(config, lengths.pairs)
     return Job(
         model=model,
         device=machines.device,
-        on_cpu=machines.device.name == "cpu",
+        on_cpu=on_cpu,
         workers=machines.workers,
         per_node=machines.per_node,
         network_gbps=config.plan.network_gbps / 8,
@@ -82,8 +82,8 @@ def job_of(config: RunConfig, model: Architecture, machines: Machines, lengths: 
         adapted=trained != model.parameters,
         eight_bit=config.optim.kind == "adamw_8bit",
         stage=config.zero.stage or 0,
-        offload_optimizer=_place(zero, "offload_optimizer"),
-        offload_weights=_place(zero, "offload_param"),
+        offload_optimizer=None if on_cpu else _place(zero, "offload_optimizer"),  # from the host to itself
+        offload_weights=None if on_cpu else _place(zero, "offload_param"),
         sizes={key: value for key, value in sizes.fill(zero, model.hidden).items() if isinstance(value, int)},
         reference=config.reference.kind,
         batch_tokens=config.reference.batch_tokens,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import NamedTuple
 
 from dpo.planner.estimate import Estimate, estimate
 from dpo.planner.job import Job
@@ -14,8 +14,7 @@ SHARED = (1, 2, 4, 8)  # workers to a row
 FEWEST_TOKENS = 256  # of a slice of a row
 
 
-@dataclass(kw_only=True, slots=True)
-class Zero:
+class Zero(NamedTuple):
     """One file of conf/zero."""
 
     stage: int
@@ -24,13 +23,35 @@ class Zero:
 
 
 ZEROS = {
-    "off": Zero(stage=0),
-    "zero1": Zero(stage=1),
-    "zero2": Zero(stage=2),
-    "zero3": Zero(stage=3),
-    "zero2_offload": Zero(stage=2, optimizer="cpu"),
-    "zero3_offload": Zero(stage=3, optimizer="cpu", weights="cpu"),
+    "off": Zero(0),
+    "zero1": Zero(1),
+    "zero2": Zero(2),
+    "zero3": Zero(3),
+    "zero2_offload": Zero(2, "cpu"),
+    "zero3_offload": Zero(3, "cpu", "cpu"),
 }
+
+
+class Way(NamedTuple):
+    """One value of everything that may be chosen, in the order in which overrides are written."""
+
+    workers: int
+    zero: str | None  # None: no file of conf/zero that the planner chooses, such as zero3_nvme
+    rows: int
+    checkpointing: str
+    offload: bool  # of activations
+    shared: int
+
+    def settings(self) -> tuple[str, ...]:
+        """As overrides."""
+        return (
+            f"plan.gpus={self.workers}",
+            f"zero={self.zero}",
+            f"optim.micro_batch_tokens={self.rows}",
+            f"model.gradient_checkpointing={self.checkpointing}",
+            f"model.activation_offload={str(self.offload).lower()}",
+            f"zero.sequence_parallel={self.shared}",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,67 +62,52 @@ class Found:
     estimate: Estimate
 
 
-def zero_of(job: Job) -> str | None:
-    """The file of conf/zero that a job has; None: another, such as zero3_nvme."""
-    own = Zero(stage=job.stage, optimizer=job.offload_optimizer, weights=job.offload_weights)
-    return next((name for name, zero in ZEROS.items() if zero == own), None)
-
-
 def every_way(job: Job, host_gib: float, workers: list[int]) -> Iterator[Found]:
     """All combinations of the choices above on each of these numbers of workers, whether they fit or not."""
-    own_rows = sorted({*ROWS, job.row_tokens})
-    for count, zero, rows, kept, offloaded, shared in product(
-        workers, ZEROS, own_rows, CHECKPOINTING, (False, True), SHARED
-    ):
-        if not _sensible(job, count, zero, shared, rows):
-            continue
-        changed = _changed(job, count, zero, rows, kept, offloaded, shared)
-        yield Found(overrides=_overrides(job, changed), estimate=estimate(changed, host_gib))
+    own = way_of(job)
+    rows = sorted({*ROWS, job.row_tokens})
+    for values in product(workers, ZEROS, rows, CHECKPOINTING, (False, True), SHARED):
+        way = Way(*values)
+        if _sensible(job, way):
+            given = zip(way, own, way.settings(), strict=True)
+            overrides = [text for value, before, text in given if value != before]
+            yield Found(overrides=overrides, estimate=estimate(apply(job, way), host_gib))
 
 
-def _changed(job: Job, count: int, zero: str, rows: int, kept: str, offloaded: bool, shared: int) -> Job:
-    place = ZEROS[zero]
+def way_of(job: Job) -> Way:
+    own = Zero(job.stage, job.offload_optimizer, job.offload_weights)
+    zero = next((name for name, known in ZEROS.items() if known == own), None)
+    return Way(job.workers, zero, job.row_tokens, job.checkpointing, job.activation_offload, job.sequence)
+
+
+def apply(job: Job, way: Way) -> Job:
+    """The job done in that way, one of `ZEROS`."""
+    zero = ZEROS[way.zero or ""]
     return replace(
         job,
-        workers=count,
-        stage=place.stage,
-        offload_optimizer=place.optimizer,
-        offload_weights=place.weights,
-        row_tokens=rows,
-        checkpointing=kept,
-        activation_offload=offloaded,
-        sequence=shared,
+        workers=way.workers,
+        stage=zero.stage,
+        offload_optimizer=zero.optimizer,
+        offload_weights=zero.weights,
+        row_tokens=way.rows,
+        checkpointing=way.checkpointing,
+        activation_offload=way.offload,
+        sequence=way.shared,
     )
 
 
-def _sensible(job: Job, count: int, zero: str, shared: int, rows: int) -> bool:
+def _sensible(job: Job, way: Way) -> bool:
     """What the trainer accepts, and what could be worth it: sharding needs somebody to share with."""
-    heads, keys = job.model.heads, job.model.kv_heads
-    if count % shared or heads % shared or (keys % shared and shared % keys) or rows // shared < FEWEST_TOKENS:
+    offloads = ZEROS[way.zero or ""].optimizer is not None
+    if (job.on_cpu or job.eight_bit) and offloads or job.on_cpu and way.offload:
         return False
-    if shared > 1 and (shared > job.per_node or job.layout == "padded"):
+    if way.workers == 1 and not offloads and way.zero != "off":
         return False
-    if job.eight_bit and ZEROS[zero].optimizer:
-        return False
-    return count > 1 or zero in ("off", "zero2_offload", "zero3_offload")
+    return way.shared == 1 or _shareable(job, way)
 
 
-def _overrides(job: Job, changed: Job) -> list[str]:
-    """How `changed` is asked for, where it differs from `job`."""
-    texts = {
-        "workers": f"plan.gpus={changed.workers}",
-        "zero": f"zero={zero_of(changed)}",
-        "rows": f"optim.micro_batch_tokens={changed.row_tokens}",
-        "kept": f"model.gradient_checkpointing={changed.checkpointing}",
-        "offloaded": f"model.activation_offload={str(changed.activation_offload).lower()}",
-        "shared": f"zero.sequence_parallel={changed.sequence}",
-    }
-    differs: dict[str, Any] = {
-        "workers": changed.workers != job.workers,
-        "zero": zero_of(changed) != zero_of(job),
-        "rows": changed.row_tokens != job.row_tokens,
-        "kept": changed.checkpointing != job.checkpointing,
-        "offloaded": changed.activation_offload != job.activation_offload,
-        "shared": changed.sequence != job.sequence,
-    }
-    return [text for key, text in texts.items() if differs[key]]
+def _shareable(job: Job, way: Way) -> bool:
+    """Rows between neighbours in a node that divide workers and heads among them."""
+    heads, keys, n = job.model.heads, job.model.kv_heads, way.shared
+    divides = way.workers % n == 0 and heads % n == 0 and (keys % n == 0 or n % keys == 0)
+    return divides and n <= job.per_node and job.layout == "packed" and way.rows // n >= FEWEST_TOKENS

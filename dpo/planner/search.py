@@ -26,7 +26,7 @@ def ways_to_fit(job: Job, host_gib: float) -> list[Found]:
     """What makes a job fit on its own workers at the least loss of speed: the best with one change, with two, with
     more; and on more workers when nothing else helps."""
     fitting = [found for found in every_way(job, host_gib, [job.workers]) if found.estimate.fits]
-    if not fitting:
+    if not fitting and not job.on_cpu:  # more processes on one CPU share one memory
         more = [job.workers * 2**i for i in range(1, 7)]
         fitting = [found for found in every_way(job, host_gib, more) if found.estimate.fits]
     chosen: list[Found] = []

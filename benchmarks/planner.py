@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # from the checkout, installed or not
+sys.path.insert(0, str(Path(__file__).parents[1]))  # from the checkout, installed or not
 
 from comparison.memory import GIB, resident_gib, start_peak
 from comparison.shapes import Shape
+
+ROOT = Path(__file__).parents[1]
 
 UNTIED = Shape(vocabulary=80000, hidden=512, layers=6, heads=8, kv_heads=4, intermediate=1408, tied=False)
 TIED = Shape(vocabulary=96000, hidden=768, layers=5, heads=12, kv_heads=4, intermediate=2816)
@@ -53,9 +54,7 @@ class Case:
 CASES = {
     "plain": Case(settings=["zero=off", *SHORT]),
     "plain, rows of 2,400": Case(pairs=16, settings=["zero=off", *LONG]),
-    "plain, rows of 2,400, full": Case(
-        pairs=16, settings=["zero=off", *LONG, "model.gradient_checkpointing=full"]
-    ),
+    "plain, rows of 2,400, full": Case(pairs=16, settings=["zero=off", *LONG, "model.gradient_checkpointing=full"]),
     "plain, rows of 2,400, selective": Case(
         pairs=16, settings=["zero=off", *LONG, "model.gradient_checkpointing=selective"]
     ),
@@ -94,7 +93,6 @@ def main() -> None:
 def compared(case: Case) -> dict[str, Any]:
     """What was predicted before the run, and what its workers held."""
     import torch
-
     from comparison.shapes import save_model
 
     with tempfile.TemporaryDirectory() as folder:

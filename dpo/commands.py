@@ -223,8 +223,9 @@ stop the report.
 """
 
 PLAN = """\
-Says before a run is queued whether it fits and how long it takes: memory per GPU by part, host memory, disk, operations,
-traffic, time and cost. No GPU, no weights; no network where the model is on this machine or conf/model states its shape.
+Says before a run is queued whether it fits and how long it takes: memory per GPU by part, host memory, disk,
+operations, traffic, time and cost. No GPU, no weights; no network where the model is on this machine or conf/model
+states its shape.
 
   python -m dpo plan model=qwen7b zero=zero3 plan.gpus=8 plan.gpu=h100-80gb plan.pairs=61135
   python -m dpo plan model=qwen7b plan.gpus=8 plan.search=true plan.goal=cheapest
@@ -232,7 +233,7 @@ traffic, time and cost. No GPU, no weights; no network where the model is on thi
 
   plan.gpu=a10g|rtx4090|l40s|a100-40gb|a100-80gb|h100-80gb|h200-141gb|b200|mi300x
   plan.gpus, plan.gpus_per_node, plan.network_gbps, plan.host_gib     the machines
-  plan.pairs, plan.prompt_tokens, plan.answer_tokens                  the data; without: of `dpo report`, where there is one
+  plan.pairs, plan.prompt_tokens, plan.answer_tokens                  the data, where `dpo report` has not measured it
   plan.efficiency=0.45             share of the GPU's matrix throughput that you measured
   plan.search=true                 micro-batch, ZeRO stage, offload, checkpointing, shared rows, number of GPUs
   plan.scaling=true                the same run on 8 to 1024 GPUs

@@ -12,8 +12,8 @@ import numpy as np
 from dpo import closing
 from dpo.bad_steps import BadSteps
 from dpo.build_data import Sides, Text, build_data, build_groups
-from dpo.build_plan import PlanHere
 from dpo.build_model import Policy, build_engine, build_policy
+from dpo.build_plan import PlanHere
 from dpo.build_reference import build_reference, fill_reference, moving_weights
 from dpo.checkpoint.manifest import read_manifest
 from dpo.checkpoint.restore import restore

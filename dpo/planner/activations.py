@@ -88,7 +88,7 @@ def _attention(job: Job) -> float:
     gathered = 2 * key * lengths.gathered / lengths.row
     if not job.on_cpu:  # one variable-length call: gathers, and keeps only what it gathered
         return b * (2 * width + gathered)
-    # Segment by segment: prompts are views of the row, answers copies; outputs are kept twice, as computed and in order.
+    # Segment by segment: prompts are views of the row, answers copies; outputs are kept as computed and in order.
     answers = 2 * key * (lengths.gathered - lengths.prompt) / lengths.row
     return b * (3 * width + 2 * key + answers)
 

@@ -56,5 +56,7 @@ class Architecture:
 
     def adapter_parameters(self, rank: int, targets: list[str]) -> int:
         """Weights of LoRA adapters of `rank` on the linear layers named in `targets`, or on all-linear."""
-        chosen = self.linears if targets == ["all-linear"] else {n: self.linears[n] for n in targets if n in self.linears}
+        chosen = (
+            self.linears if targets == ["all-linear"] else {n: self.linears[n] for n in targets if n in self.linears}
+        )
         return rank * sum(linear.inputs + linear.outputs for linear in chosen.values())

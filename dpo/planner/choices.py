@@ -99,7 +99,7 @@ def apply(job: Job, way: Way) -> Job:
 def _sensible(job: Job, way: Way) -> bool:
     """What the trainer accepts, and what could be worth it: sharding needs somebody to share with."""
     offloads = ZEROS[way.zero or ""].optimizer is not None
-    if (job.on_cpu or job.eight_bit) and offloads or job.on_cpu and way.offload:
+    if ((job.on_cpu or job.eight_bit) and offloads) or (job.on_cpu and way.offload):
         return False
     if way.workers == 1 and not offloads and way.zero != "off":
         return False

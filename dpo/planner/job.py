@@ -102,9 +102,10 @@ class Job:
 
     @cached_property
     def micro_batches(self) -> int:
-        """Forward passes of a worker in one step; rows are filled evenly."""
+        """Forward passes of a worker in one step: rows are filled evenly, and none is without a pair."""
         together = self.row_tokens * self.sequence * self.rows_at_a_time
-        return max(1, math.ceil(self.global_batch * self.pair_tokens / together - 1e-9))
+        by_tokens = math.ceil(self.global_batch * self.pair_tokens / together - 1e-9)
+        return max(1, min(by_tokens, math.ceil(self.global_batch / self.rows_at_a_time)))
 
     @property
     def pair_tokens(self) -> float:

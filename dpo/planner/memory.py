@@ -95,8 +95,8 @@ def _backward_ends(job: Job) -> dict[str, float]:
 
 
 def _beside(job: Job, new: float, least: float = 0.0) -> float:
-    """What the activations still hold when `new` bytes of a model's tensors have come. On a CPU glibc keeps blocks under
-    32 MiB once they were used, and the small ones among the new tensors take their place."""
+    """What the activations still hold when `new` bytes of a model's tensors have come. On a CPU glibc keeps blocks
+    under 32 MiB once they were used, and the small ones among the new tensors take their place."""
     if not job.on_cpu:
         return least
     small = new * (1 - job.model.large_parameters / job.model.parameters)
@@ -150,10 +150,7 @@ def _copying(job: Job, copy: float) -> dict[str, float]:
 def _with_reserve(job: Job, parts: dict[str, float]) -> dict[str, float]:
     """With what the device itself takes, and what its allocator cannot use again."""
     moving = sum(parts.get(name, 0.0) for name in ("activations", "logits", "buffers"))
-    if job.on_cpu:
-        context = CONTEXT_CPU
-    else:
-        context = CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0)
+    context = CONTEXT_CPU if job.on_cpu else CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0)
     reserve = context + moving * (FRAGMENTED_CPU if job.on_cpu else FRAGMENTED_GPU)
     return {name: size for name, size in (parts | {"reserve": reserve}).items() if size}
 
@@ -176,5 +173,3 @@ def _host(job: Job) -> dict[str, float]:
         "processes": float(HOST_WORKER * here),
     }
     return {name: size for name, size in parts.items() if size}
-
-

@@ -22,6 +22,6 @@ def require_room(memory: Memory, available_gib: float, what: str, ways: Callable
         return
     cures = "; ".join(" ".join(found.overrides) for found in ways()) or "adapter=lora, more workers or a larger machine"
     raise EnvironmentProblem(
-        f"this run cannot fit: weights, gradients and optimizer alone need {certain:.1f} GiB per worker, and {what} has "
-        f"{available_gib:.1f} GiB for each. What would fit: {cures}. plan.force=true starts it all the same."
+        f"this run cannot fit: weights, gradients and optimizer alone need {certain:.1f} GiB per worker, and {what} "
+        f"has {available_gib:.1f} GiB for each. What would fit: {cures}. plan.force=true starts it all the same."
     )

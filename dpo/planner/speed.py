@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from dpo.planner.activations import activations, layer_bytes
 from dpo.planner.job import Job
 
-# Share of the data sheet's matrix throughput that whole training steps reach where nothing else limits them. Reports on
-# well-tuned dense trainers of 7B to 70B models on A100 and H100 give 0.35 to 0.55; rows of a few thousand tokens through
-# eager PyTorch sit at the lower end.
+# Share of the data sheet's matrix throughput that whole training steps reach where nothing else limits them. Reports
+# on well-tuned dense trainers of 7B to 70B models on A100 and H100 give 0.35 to 0.55; rows of a few thousand tokens
+# through eager PyTorch sit at the lower end.
 EFFICIENCY = 0.40
 EFFICIENCY_CPU = 0.80
 # Attention scores, against other products: exponentials between two short products (FlashAttention-2 reports half to

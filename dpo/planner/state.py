@@ -108,7 +108,7 @@ def _buffers(job: Job) -> float:
 
 
 def _step(job: Job) -> float:
-    """ZeRO copies the gradients of its partition into one tensor for the optimizer, at most 10^9 at a time in ZeRO-3."""
+    """ZeRO copies its partition's gradients into one tensor for the optimizer, at most 10^9 at a time in ZeRO-3."""
     if job.stage == 0 or job.offload_optimizer:
         return 0.0
     share = job.trained / job.workers

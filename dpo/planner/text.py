@@ -8,8 +8,8 @@ from dpo.planner.speed import EFFICIENCY, LINK
 
 ASSUMED = (
     "No GPU has been measured by this project: times follow from data sheets and an assumed share of their throughput "
-    "({efficiency:.0%} of matrix products{why}, {link:.0%} of links). Take them as 0.5 to 2 times what you will see; set "
-    "plan.efficiency to what you measured."
+    "({efficiency:.0%} of matrix products{why}, {link:.0%} of links). Take them as 0.5 to 2 times what you will see; "
+    "set plan.efficiency to what you measured."
 )
 
 
@@ -28,7 +28,9 @@ def verdict(estimate: Estimate) -> str:
         return f"fits with {estimate.spare_gib:.1f} GiB to spare ({of}, {where})"
     if estimate.spare_gib < 0:
         return f"does not fit: {-estimate.spare_gib:.1f} GiB over ({of}, {where})"
-    return f"does not fit: the host of a node needs {-estimate.host_spare_gib:.0f} GiB more than {estimate.host_gib:.0f}"
+    return (
+        f"does not fit: the host of a node needs {-estimate.host_spare_gib:.0f} GiB more than {estimate.host_gib:.0f}"
+    )
 
 
 def full(estimate: Estimate, fits: list[Found]) -> str:
@@ -108,18 +110,19 @@ def _other_phases(estimate: Estimate) -> str:
 
 def _disk(estimate: Estimate) -> list[str]:
     held = estimate.memory
-    return [f"a checkpoint is {held.checkpoint / 1e9:.1f} GB; disk for all that stay and the model: {held.disk / 1e9:.0f} GB"]
+    total = f"disk for all that stay and the model: {held.disk / 1e9:.0f} GB"
+    return [f"a checkpoint is {held.checkpoint / 1e9:.1f} GB; {total}"]
 
 
 def _time(estimate: Estimate) -> list[str]:
     job, speed = estimate.job, estimate.speed
     flows = speed.traffic
     return [
-        f"a step: {speed.step_flops / 1e12:,.0f} TFLOP over all GPUs (prompts once), {speed.step_seconds:.2f} s: compute "
-        f"{speed.compute_seconds:.2f}, links not hidden {speed.exposed_seconds:.2f} of {speed.communication_seconds:.2f}, "
-        f"optimizer {speed.optimizer_seconds:.2f}; {speed.bound} takes most",
-        f"sent per GPU and step: {flows.node / 1e9:.1f} GB within the node, {flows.network / 1e9:.1f} GB between nodes, "
-        f"{flows.host / 1e9:.1f} GB to the host and back",
+        f"a step: {speed.step_flops / 1e12:,.0f} TFLOP over all GPUs (prompts once), {speed.step_seconds:.2f} s: "
+        f"compute {speed.compute_seconds:.2f}, links not hidden {speed.exposed_seconds:.2f} of "
+        f"{speed.communication_seconds:.2f}, optimizer {speed.optimizer_seconds:.2f}; {speed.bound} takes most",
+        f"sent per GPU and step: {flows.node / 1e9:.1f} GB within the node, {flows.network / 1e9:.1f} GB between "
+        f"nodes, {flows.host / 1e9:.1f} GB to the host and back",
         f"{speed.pairs_per_second:.1f} pairs/s; {_hours(speed.hours)}, {estimate.gpu_hours:.1f} GPU-hours: training "
         f"{_hours(speed.training_hours)}, reference pass {_hours(speed.reference_hours)}, held-out "
         f"{_hours(speed.evaluation_hours)} ({job.evaluations} times)",

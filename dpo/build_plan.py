@@ -20,7 +20,7 @@ from dpo.model.shape import architecture_of, stated_config
 from dpo.model.source import ModelSource
 from dpo.planner.architecture import Architecture
 from dpo.planner.devices import GPUS, Device, cpu_worker
-from dpo.planner.estimate import estimate
+from dpo.planner.estimate import Estimate
 from dpo.planner.job import Job, Lengths
 from dpo.planner.memory import memory
 from dpo.planner.report_lengths import read_lengths
@@ -167,7 +167,8 @@ class PlanHere:
     def tell(self, groups: Groups) -> None:
         """The short form in the log, once the lengths of the pairs are known."""
         if self.model is not None:
-            log.info("%s", short(estimate(self._job(self.model, measured_lengths(groups)), self._host_gib())))
+            job = self._job(self.model, measured_lengths(groups))
+            log.info("%s", short(Estimate(job=job, host_gib=self._host_gib())))
 
     def _job(self, model: Architecture, lengths: Lengths) -> Job:
         return job_of(self.config, model, Machines(self.device, self.workers, self.workers_here), lengths)

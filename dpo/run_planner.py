@@ -13,7 +13,7 @@ from dpo.model.source import policy_source
 from dpo.planner import scaling, text
 from dpo.planner.architecture import Architecture
 from dpo.planner.choices import Found
-from dpo.planner.estimate import Estimate, estimate
+from dpo.planner.estimate import Estimate
 from dpo.planner.picture import draw
 from dpo.planner.search import search, ways_to_fit
 
@@ -29,7 +29,7 @@ def run_planner(composed: Composed) -> str:
     job = planned_job(config, model)
     if config.plan.scaling:
         return text.scaled(scaling.scaling(job, config.plan.host_gib))
-    planned = estimate(job, config.plan.host_gib)
+    planned = Estimate(job=job, host_gib=config.plan.host_gib)
     ways = [] if planned.fits else _checked(ways_to_fit(job, config.plan.host_gib), composed.overrides, model)
     said = text.full(planned, ways)
     if config.plan.search:
@@ -59,7 +59,7 @@ def _again(found: Found, overrides: list[str], model: Architecture) -> Found:
 
 
 def _estimate(config: RunConfig, model: Architecture) -> Estimate:
-    return estimate(planned_job(config, model), config.plan.host_gib)
+    return Estimate(job=planned_job(config, model), host_gib=config.plan.host_gib)
 
 
 def _picture(config: RunConfig) -> Path:

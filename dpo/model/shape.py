@@ -94,10 +94,14 @@ def _counted(model: PreTrainedModel, name: str) -> Architecture:
         intermediate=_intermediate(linears, hidden, layers),
         gated="gate_proj" in linears or "gate_up_proj" in linears,
         fused_norm=any(isinstance(module, nn.LayerNorm) for module in model.modules()),
-        spelt_activation=getattr(config, "hidden_act", None) in ("gelu_new", "gelu_fast"),
+        spelt_activation=_activation(config) in ("gelu_new", "gelu_fast"),
         packed=attention.unsupported(model) is None,
         linears=linears,
     )
+
+
+def _activation(config: PretrainedConfig) -> str | None:
+    return getattr(config, "hidden_act", None) or getattr(config, "activation_function", None)
 
 
 def _layer_parameters(model: PreTrainedModel, layers: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
-from dpo.planner.estimate import Estimate, estimate
+from dpo.planner.estimate import Estimate
 from dpo.planner.job import Job
 
 ROWS = (2048, 4096, 8192, 16384, 32768, 65536)
@@ -71,7 +71,7 @@ def every_way(job: Job, host_gib: float, workers: list[int]) -> Iterator[Found]:
         if _sensible(job, way):
             given = zip(way, own, way.settings(), strict=True)
             overrides = [text for value, before, text in given if value != before]
-            yield Found(overrides=overrides, estimate=estimate(apply(job, way), host_gib))
+            yield Found(overrides=overrides, estimate=Estimate(job=apply(job, way), host_gib=host_gib))
 
 
 def way_of(job: Job) -> Way:

@@ -1,20 +1,27 @@
 """A planned run: memory, time, and whether it fits."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dpo.planner.job import Job
 from dpo.planner.memory import GIB, Memory, memory
 from dpo.planner.speed import Speed, speed
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True)
 class Estimate:
-    """What the planner says about one job."""
+    """What the planner says about one job, counted when it is asked for: a search looks at memory first."""
 
     job: Job
     host_gib: float  # memory of a node's host
-    memory: Memory
-    speed: Speed
+
+    @cached_property
+    def memory(self) -> Memory:
+        return memory(self.job)
+
+    @cached_property
+    def speed(self) -> Speed:
+        return speed(self.job)
 
     @property
     def spare_gib(self) -> float:
@@ -32,7 +39,3 @@ class Estimate:
     @property
     def gpu_hours(self) -> float:
         return self.speed.hours * self.job.workers
-
-
-def estimate(job: Job, host_gib: float) -> Estimate:
-    return Estimate(job=job, host_gib=host_gib, memory=memory(job), speed=speed(job))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from dpo.planner.choices import Found, every_way
-from dpo.planner.estimate import Estimate, estimate
+from dpo.planner.estimate import Estimate
 from dpo.planner.job import Job
 
 GPUS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -27,6 +27,6 @@ def _scaled(job: Job, host_gib: float, gpus: int) -> Scaled:
     fitting = [found for found in every_way(job, host_gib, [gpus]) if found.estimate.fits]
     return Scaled(
         gpus=gpus,
-        own=estimate(replace(job, workers=gpus), host_gib),
+        own=Estimate(job=replace(job, workers=gpus), host_gib=host_gib),
         best=min(fitting, key=lambda found: found.estimate.speed.hours, default=None),
     )

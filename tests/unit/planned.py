@@ -48,7 +48,7 @@ def seven_b() -> Architecture:
         name="7b",
         parameters=layers * layer + 2 * v * d + d,
         layer_parameters=layer,
-        small_parameters=layers * (3 * d + 2 * k),
+        small_parameters=layers * (3 * d + 2 * k) + d,
         large_parameters=2 * v * d,
         largest=v * d,
         vocabulary=v,

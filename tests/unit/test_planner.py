@@ -1,12 +1,15 @@
 """The planner's arithmetic, counted by hand on a model of 2,792 weights, and what it proposes."""
 
+from typing import Any
+
 import pytest
 from planned import job, seven_b, small_model
 
 from dpo.errors import EnvironmentProblem
 from dpo.planner.activations import activations, layer_bytes
+from dpo.planner.architecture import Architecture
 from dpo.planner.choices import apply, every_way, way_of
-from dpo.planner.estimate import estimate
+from dpo.planner.estimate import Estimate
 from dpo.planner.job import Lengths
 from dpo.planner.memory import GIB, memory
 from dpo.planner.room import require_room
@@ -20,6 +23,10 @@ pytestmark = pytest.mark.unit
 
 N = 2792
 EVEN = Lengths(pairs=1000, held_out=0, prompt=100, answer=50, source="made")
+
+
+def estimated(model: Architecture, **changes: Any) -> Estimate:
+    return Estimate(job=job(model, **changes), host_gib=1024)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +122,13 @@ def test_traffic_by_stage() -> None:
 
 def test_the_part_that_fits_and_the_part_that_is_over_are_said() -> None:
     fine, over = (
-        estimate(job(seven_b(), checkpointing="full"), 1024),
-        estimate(job(seven_b(), workers=1, stage=0), 1024),
+        estimated(seven_b(), checkpointing="full"),
+        estimated(seven_b(), workers=1, stage=0),
     )
     assert fine.fits and verdict(fine).startswith("fits with ") and "GiB to spare" in verdict(fine)
     assert not over.fits and "does not fit: " in verdict(over) and " GiB over" in verdict(over)
     assert short(fine).startswith("plan: fits")
-    crowded = estimate(job(seven_b(), checkpointing="full"), 100)
+    crowded = Estimate(job=job(seven_b(), checkpointing="full"), host_gib=100)
     assert not crowded.fits and "host" in verdict(crowded)
     for part in ("weights", "gradients", "optimizer", "activations", "buffers", "reserve", "GPU-hours", "TFLOP"):
         assert part in full(fine, [])
@@ -135,7 +142,6 @@ def test_memory_never_grows_with_what_saves_it() -> None:
         {"row_tokens": 4096},
         {"checkpointing": "selective"},
         {"activation_offload": True},
-        {"sequence": 4},
         {"eight_bit": True},
     ):
         assert memory(job(seven_b(), **better)).peak < memory(base).peak, better
@@ -147,7 +153,7 @@ def test_memory_never_grows_with_what_saves_it() -> None:
 @pytest.mark.parametrize("workers", [1, 4, 8])
 def test_proposals_fit_and_say_how_they_are_asked_for(workers: int) -> None:
     own = job(seven_b(), workers=workers, stage=0, row_tokens=32768)
-    assert not estimate(own, 1024).fits
+    assert not Estimate(job=own, host_gib=1024).fits
     found = ways_to_fit(own, 1024)
     assert 1 <= len(found) <= 4
     for one in found:
@@ -183,7 +189,7 @@ def test_search_orders_by_its_goal() -> None:
     fastest, cheapest = (search(job(seven_b()), 1024, goal) for goal in ("fastest", "cheapest"))
     assert len(fastest) == len(cheapest) == 10
     hours = [one.estimate.speed.hours for one in fastest]
-    assert hours == sorted(hours) and hours[0] <= estimate(job(seven_b()), 1024).speed.hours
+    assert hours == sorted(hours) and hours[0] <= estimated(seven_b()).speed.hours
     costs = [one.estimate.gpu_hours for one in cheapest]
     assert costs == sorted(costs) and costs[0] <= fastest[0].estimate.gpu_hours
     assert best(fastest, "fastest").count("\n") == 12

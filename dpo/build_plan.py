@@ -82,8 +82,8 @@ def job_of(config: RunConfig, model: Architecture, machines: Machines, lengths: 
         adapted=trained != model.parameters,
         eight_bit=config.optim.kind == "adamw_8bit",
         stage=config.zero.stage or 0,
-        offload_optimizer=None if on_cpu else _place(zero, "offload_optimizer"),  # from the host to itself
-        offload_weights=None if on_cpu else _place(zero, "offload_param"),
+        offload_optimizer=_place(zero, "offload_optimizer", on_cpu),
+        offload_weights=_place(zero, "offload_param", on_cpu),
         sizes={key: value for key, value in sizes.fill(zero, model.hidden).items() if isinstance(value, int)},
         reference=config.reference.kind,
         batch_tokens=config.reference.batch_tokens,
@@ -102,9 +102,10 @@ def _trained(config: RunConfig, model: Architecture) -> int:
     return model.parameters
 
 
-def _place(zero: dict[str, Any], key: str) -> str | None:
+def _place(zero: dict[str, Any], key: str, on_cpu: bool) -> str | None:
+    """Where state is offloaded to; from a CPU's memory to the host's nothing moves."""
     device = (zero.get(key) or {}).get("device", "none")
-    return None if device == "none" else device
+    return None if device == "none" or (on_cpu and device == "cpu") else device
 
 
 def _steps(config: RunConfig, pairs: int) -> int:

@@ -49,7 +49,7 @@ def seven_b() -> Architecture:
         parameters=layers * layer + 2 * v * d + d,
         layer_parameters=layer,
         small_parameters=layers * (3 * d + 2 * k) + d,
-        large_parameters=2 * v * d,
+        large_parameters=layers * (2 * d * d + 3 * d * f) + 2 * v * d,
         largest=v * d,
         vocabulary=v,
         layers=layers,

@@ -169,6 +169,8 @@ def test_settings_become_a_job() -> None:
     assert own.reference_tokens == 2 * config.optim.micro_batch_tokens == config.reference.batch_tokens
     on_cpu = job_of(config, seven_b(), Machines(cpu_worker(10), 1, 1), lengths)
     assert on_cpu.offload_optimizer is None  # the host's memory is its own
+    on_disk = composed("model=qwen7b", "zero=zero3_nvme", "zero.nvme_path=/mnt/ssd", workers=2)
+    assert job_of(on_disk, seven_b(), Machines(cpu_worker(10), 2, 2), lengths).offload_optimizer == "nvme"
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 # make train        everything from nothing: virtual environment, then the built-in demo (warm-up, DPO, table and plots)
+# make demo-sweep   the demo over losses and betas, compared in a table and a picture
 # make test         the tests that take seconds to a minute each;  make test-slow  the others
 # make check        format, lint, types, the import rule
 # make setup        the virtual environment alone (.venv);  make clean  removes it and all caches, never outputs/
@@ -13,10 +14,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet ins
 # Before everything that runs: DeepSpeed looks for ninja on the PATH, the launchers for accelerate.
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: train test test-slow check setup clean
+.PHONY: train demo-sweep test test-slow check setup clean
 
 train: $(READY)
 	@$(IN_VENV) launch/demo.sh
+
+demo-sweep: $(READY)
+	@$(IN_VENV) launch/demo_sweep.sh
 
 test: $(READY)
 	@$(IN_VENV) python -m pytest --numprocesses $(WORKERS)

@@ -19,11 +19,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # from the checkout, installed or not
 
-from dpo.config.schema import SigmoidLossConfig
+from dpo.config.losses import SigmoidLossConfig
 from dpo.data.batch import Batch, PromptGroup
 from dpo.data.collate import collate
 from dpo.data.rows import MicroBatches, fill_rows
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model import attention
 from dpo.model.scorer import Scorer
 from dpo.step import pair_logps
@@ -135,8 +135,8 @@ def step(scorer: Scorer, batches: list[Batch], n_pairs: int, device: torch.devic
     start = time.perf_counter()
     for batch in batches:
         policy = scorer(batch)
-        values, slope = loss.value_and_slope(pair_logps(batch, policy.detach(), torch.zeros_like(policy)))
-        (policy * slope / n_pairs).sum().backward()
+        (values,), slope = loss.value_and_slope(pair_logps(batch, policy.detach(), torch.zeros_like(policy)), [n_pairs])
+        (policy * slope).sum().backward()
         total += values.sum().item()
     if device.type == "cuda":
         torch.cuda.synchronize()

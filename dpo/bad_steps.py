@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dpo.data.batch import Batch
 from dpo.disk import explain
 from dpo.distributed.engine import Engine, Stepped
 from dpo.distributed.world import World
 from dpo.errors import BadNumbersError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.metrics import StepStats
 from dpo.records import append_lines
-from dpo.step import Reference, pair_logps
+from dpo.step import Reference, look
 
 log = logging.getLogger(__name__)
 
@@ -70,22 +68,20 @@ class BadSteps:
             "with the weights of the newest checkpoint, guard.max_bad_steps=null with the present ones."
         )
 
-    @torch.no_grad()
     def _pairs(self, batch: Batch) -> list[dict[str, Any]]:
-        """What every pair of the batch gives; of a pair whose chosen answer alone is learnt, that."""
-        expected = self.reference.logps(batch)
-        logps = pair_logps(batch, self.engine.forward(batch), expected)
+        """What every pair of the batch gives; of one answer alone, that."""
+        logps = look(self.engine, self.reference, batch)
         if not logps.real:
             return []
-        losses, _ = self.loss.value_and_slope(logps)
-        answers = logps.pairs if len(logps.pairs) else torch.arange(len(losses), device=losses.device)[:, None]
-        if self.loss.kind.per != "pair":  # then the losses are those of the answers
-            losses = losses[answers].sum(1)
-        columns = {"loss": losses.tolist()}
+        losses = self.loss.per_pair(logps)
+        rows: list[dict[str, Any]] = [{"id": pair} for pair in batch.pair_ids]
+        for row, loss in zip(rows, [] if losses is None else losses.tolist(), strict=False):
+            row["loss"] = loss
         for who, values in (("policy", logps.policy), ("reference", logps.reference)):
-            if values is not None:
-                columns |= {f"{who}_{SIDES[i]}": values[side].tolist() for i, side in enumerate(answers.T)}
-        return [{"id": pair, **{key: c[i] for key, c in columns.items()}} for i, pair in enumerate(batch.pair_ids)]
+            known = [] if values is None else values.tolist()
+            for row, responses in zip(rows, batch.rows if known else [], strict=False):
+                row |= {f"{who}_{side}": known[i] for side, i in zip(SIDES, responses, strict=True) if i is not None}
+        return rows
 
 
 def _finite(row: dict[str, Any]) -> bool:

@@ -1,30 +1,26 @@
-"""The data side of a run: tokenizer and template, then the prepared pairs and the groups that they form."""
+"""The data side of a run: tokenizer and template, then the prepared pairs."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from dpo.config.derive import data_cache_dir
-from dpo.config.schema import ModelConfig, RunConfig, SftLossConfig
+from dpo.config.schema import ModelConfig, RunConfig
 from dpo.data.findings.findings import Finding, findings, lines
-from dpo.data.findings.prepared import measure_sets
-from dpo.data.groups import Groups, chosen_alone, group_pairs, joined
+from dpo.data.findings.prepared import measure_sets, step_for
 from dpo.data.prepare import data_recipes, obtain_all, select
 from dpo.data.rejects import check_rejects, write_rejects
 from dpo.data.sets import DataSets
 from dpo.data.store.obtain import Place
-from dpo.data.store.pairs import PairView
 from dpo.data.store.pool import cores
 from dpo.data.store.recipe import Tools
 from dpo.data.text.show import render_marked
 from dpo.data.text.template import ChatTemplate, choose_template
 from dpo.distributed import launcher
 from dpo.distributed.world import World
-from dpo.errors import DataError, ModelError
-from dpo.loss import Loss
+from dpo.errors import ModelError
 from dpo.model.limits import token_limits
 from dpo.model.source import ModelSource
 from dpo.preempt import StopRequest
@@ -33,6 +29,7 @@ from dpo.records import RunFolder
 log = logging.getLogger(__name__)
 
 MANY_DROPPED = 0.1  # share of the rows left out for their length from which on the log warns
+FINDINGS_PAIRS = 200_000  # about so many are looked at for the findings at the start: 70 MB, a second
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,15 +47,6 @@ class Text:
     def plain(self, ids: list[int]) -> str:
         """The same without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-@dataclass(kw_only=True, slots=True)
-class Sides:
-    """What is trained on and what is held out, as the model reads it."""
-
-    train: Groups
-    held_out: Groups
-    supplied: bool  # whether rows bring reference log-probabilities of their own
 
 
 def build_text(config: ModelConfig, source: ModelSource) -> Text:
@@ -122,65 +110,19 @@ def build_data(config: RunConfig, text: Text, folder: RunFolder, world: World | 
     for line in sets.length_notes():
         log.log(level, "%s", line)
     _require_known_tokens(sets, text)
-    _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain)) if is_main else []))
+    step = step_for(sets, FINDINGS_PAIRS)
+    _log_findings(stop.alone(lambda: findings(measure_sets(sets, text.plain, step)) if is_main else []), step)
     log.info("first pair, scored tokens marked:\n%s", render_marked(sets.train[0], text.tokenizer))
     return sets
 
 
-def _log_findings(found: list[Finding]) -> None:
+def _log_findings(found: list[Finding], step: int) -> None:
     """The worst first; nothing where there is nothing to say."""
     for finding, line in zip(found, lines(found), strict=False):
         log.log(logging.WARNING if finding.severity == "bad" else logging.INFO, "data: %s", line)
     if found:
-        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at")
-
-
-def build_groups(config: RunConfig, sets: DataSets, loss: Loss) -> Sides:
-    """The pairs of a prompt together where the loss compares answers, as far as they fit into a step.
-
-    Raises:
-        DataError: unpaired rows under a loss that compares; rows bring reference log-probabilities that contradict each
-            other or reference=.
-    """
-    _require_pairs(sets, config)
-    together = config.data.group_by_prompt and loss.kind.per == "pair"
-    most = config.optim.global_batch_size if together else 1
-
-    def group(pairs: PairView) -> Groups:
-        return chosen_alone(pairs) if loss.answers == "chosen" else group_pairs(pairs, most)
-
-    # A pair that an epoch sees twice stands in two groups: in one, both would always fall into the same step.
-    store, passes = sets.train.store, [sets.train.rows[rows] for rows in sets.passes]
-    parts = [group(PairView(store=store, rows=rows)) for rows in passes]
-    sides = [joined(PairView(store=store, rows=np.concatenate(passes)), parts), group(sets.held_out)]
-    own = next((side[int(side.known().argmax())] for side in sides if side.known().any()), None)
-    if own and config.reference.kind in ("sharded", "adapter_off", "moving"):
-        raise DataError(
-            f"{own.sources[0]} brings reference log-probabilities (ref_chosen_logps, ref_rejected_logps), but "
-            f"reference={config.reference.kind} computes them in every step: use reference=cached, or "
-            "data.reference_logps=ignore"
-        )
-    return Sides(train=sides[0], held_out=sides[1], supplied=own is not None)
-
-
-def _require_pairs(sets: DataSets, config: RunConfig) -> None:
-    """Unpaired rows suit a loss that learns good answers alone; the bad ones among them are left out there."""
-    sides = [side for side in (sets.train, sets.held_out) if side.unpaired]
-    if not sides:
-        return
-    good = [side.lengths("chosen_ids") > 0 for side in sides]
-    single = [g != (side.lengths("rejected_ids") > 0) for g, side in zip(good, sides, strict=True)]
-    count = int(sum(found.sum() for found in single))
-    if not (isinstance(config.loss, SftLossConfig) and config.loss.answers == "chosen"):
-        first = next(side[int(found.argmax())] for side, found in zip(sides, single, strict=True) if found.any())
-        raise DataError(
-            f"{first.source} and {count - 1} more rows hold one answer with a label, and loss={config.loss.name} "
-            "compares two: use loss=sft (loss.answers=chosen), which learns the good ones"
-        )
-    learnt = int(sum((g & found).sum() for g, found in zip(good, single, strict=True)))
-    log.info("unpaired rows: %d good answers are learnt, %d bad ones left out", learnt, count - learnt)
-    if not (sets.train.lengths("chosen_ids") > 0).any():
-        raise DataError("no training row holds a good answer, which loss=sft would learn: all labels are false")
+        part = f" These are of one in {step} prompts." if step > 1 else ""
+        log.info("data: `python -m dpo report` with the same settings shows more, and the pairs to look at.%s", part)
 
 
 def _require_known_tokens(sets: DataSets, text: Text) -> None:

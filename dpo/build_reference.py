@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dpo.build_data import Sides
+from dpo.build_groups import Sides
 from dpo.build_model import Policy, layout_of, load
 from dpo.config.derive import cache_dir
 from dpo.config.schema import MovingReferenceConfig, RunConfig
@@ -88,15 +88,15 @@ def fill_reference(config: RunConfig, source: ModelSource, groups: Sides, world:
     """
     if config.reference.kind != "cached":
         return
-    sections = [groups.train, groups.held_out]
-    chosen = supplied.choose_spots(sections, config.reference.spot_check)
-    spots = [section[i] for section, numbers in zip(sections, chosen, strict=True) for i in numbers.tolist()]
-    checked = [section.some(numbers) for section, numbers in zip(sections, chosen, strict=True)]
+    own, sections = [groups.train, groups.held_out], groups.sections
+    chosen = supplied.choose_spots(own, config.reference.spot_check)
+    spots = [section[i] for section, numbers in zip(own, chosen, strict=True) for i in numbers.tolist()]
+    checked = [section.some(numbers) for section, numbers in zip(own, chosen, strict=True)]
     if groups.supplied:
         log.info(
             "reference: %d of %d pairs bring their own log-probabilities, %d of them are checked",
-            sum(int(section.sizes[section.known()].sum()) for section in sections),
-            sum(len(section.members) for section in sections),
+            sum(int(section.sizes[section.known()].sum()) for section in own),
+            sum(len(section.members) for section in own),
             sum(len(section.members) for section in checked),
         )
     responses = Responses([*sections, *checked])

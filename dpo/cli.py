@@ -14,7 +14,7 @@ from dpo.log import setup_logging
 
 log = logging.getLogger(__name__)
 
-OTHERS_SECONDS = 5.0
+OTHERS_SECONDS = 20.0  # of a loaded machine until worker 0 has left and the launcher ends the others
 
 HELP = """\
 python -m dpo <command> [group=choice ...] [group.setting=value ...]
@@ -54,11 +54,14 @@ def main(arguments: list[str], command: Command = COMMANDS["train"]) -> int:
         if {"--help", "-h"} & set(options):
             return _say(_usage(command), is_main)
         _refuse_options(options)
+        if command.sweeps:
+            return command.sweeps(overrides) if is_main else 0
         composed = compose_run(overrides, launcher.world_size())
         if "--cfg" in options:
             return _say(as_yaml(composed.config), is_main)
         if command.alone and not is_main:
             return 0
+        assert command.run is not None
         return command.run(composed, words)
     except UserError as error:
         if not is_main:
@@ -87,7 +90,10 @@ def _refuse_options(options: list[str]) -> None:
     problems = []
     for option in options:
         if option in ("--multirun", "-m"):
-            problems.append(f"{option}: DeepSpeed can be set up once per process; launch once per setting, in a loop")
+            problems.append(
+                f"{option}: DeepSpeed can be set up once per process, so a sweep is one launch per run: "
+                "python -m dpo sweep loss=sigmoid,ipo loss.beta=0.1,0.5"
+            )
         elif option != "--cfg":
             name = option.partition("=")[0]  # alone: who writes --hf_token=... does not want to read it again
             problems.append(f"{name}: no such option; settings are written as group.setting=value (see --help)")

@@ -44,3 +44,7 @@ class BadNumbersError(UserError):
 
 class CacheError(UserError):
     """Kept reference values that are not there, or more than one where one was asked for."""
+
+
+class RunError(UserError):
+    """A run that is not there, not finished, or has not measured what is asked of it."""

@@ -10,10 +10,13 @@ from huggingface_hub import ModelCardData
 from dpo import __version__
 from dpo.config.compose import as_yaml
 from dpo.config.schema import RunConfig
+from dpo.data.read.listing import is_local
+from dpo.losses.term import terms_of
 from dpo.report import render_table
 
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")  # "gpt2" has no owner
+REWARDS = " Rewards are what the loss compares: for most, beta (log pi - log pi_ref) of an answer."
 
 
 def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
@@ -22,6 +25,7 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
     return CARD.format(
         head=_head(config).to_yaml(),
         method=_method(config),
+        rewards=REWARDS if any(name.startswith("rewards/") for row in rows for name in row) else "",
         table=render_table(rows),
         versions=", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         own_version=__version__,
@@ -30,26 +34,43 @@ def model_card(config: RunConfig, rows: list[dict[str, Any]]) -> str:
 
 
 def _head(config: RunConfig) -> ModelCardData:
-    model, data = _hub_name(config.model.path), _hub_name(config.data.path)
+    data = _hub_data(config)
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        base_model=model,
-        datasets=[data] if data else None,
+        base_model=_hub_model(config),
+        datasets=data or None,
         tags=["preference-optimization", config.loss.name],
     )
 
 
 def _method(config: RunConfig) -> str:
-    base = _hub_name(config.model.path) or "a base model of its author's own"
-    data = _hub_name(config.data.path) or ("generated demo pairs" if config.data.demo else "pairs of its author's own")
+    built = f"the {config.model.build} model built in code" if config.model.build else "a local model"
+    data = "generated demo pairs" if config.data.demo else ", ".join(_hub_data(config)) or "local files"
     adapter = "all weights" if config.adapter.kind == "none" else f"{config.adapter.kind}, merged; alone in `adapter/`"
-    return f"Base model: {base}. Preference pairs: {data}. Loss: {config.loss.name}. Trained: {adapter}."
+    lines = {
+        "Base model": _hub_model(config) or built,
+        "Preference pairs": data,
+        "Loss": _losses(config),
+        "Trained": adapter,
+    }
+    return "\n".join(f"- {name}: {value.rstrip('.')}." for name, value in lines.items())
 
 
-def _hub_name(path: str | None) -> str | None:
-    """`path` when it is the name of something on the hub rather than of a file or folder here."""
+def _losses(config: RunConfig) -> str:
+    terms = terms_of(config.loss)
+    weights = [f"{term.weight:g} " if len(terms) > 1 else "" for term in terms]
+    return " + ".join(f"{weight}{term.name} ({term.kind.paper})" for weight, term in zip(weights, terms, strict=True))
+
+
+def _hub_model(config: RunConfig) -> str | None:
+    path = config.model.path
     return path if path and _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
+
+
+def _hub_data(config: RunConfig) -> list[str]:
+    paths = [config.data.path, *(source.path for source in config.data.sources)]
+    return [path for path in paths if path and not is_local(path)]
 
 
 CARD = """\
@@ -63,7 +84,7 @@ CARD = """\
 
 ## What was measured
 
-Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summed over the tokens of an answer.
+Held-out pairs were not trained on.{rewards}
 
 ```
 {table}
@@ -71,7 +92,7 @@ Held-out pairs were not trained on. Rewards are beta (log pi - log pi_ref), summ
 
 ## How it was made
 
-dpo {own_version}, {versions}. Direct Preference Optimization: Rafailov et al. 2023, arXiv:2305.18290.
+dpo {own_version}, {versions}.
 
 <details><summary>All settings</summary>
 

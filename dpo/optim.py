@@ -44,7 +44,7 @@ def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Opti
     return torch.optim.AdamW(groups, fused=True, **settings)
 
 
-def require_packages(config: OptimConfig) -> None:
+def require_optimizer(config: OptimConfig) -> None:
     """Raises EnvironmentProblem when the chosen optimizer is not installed."""
     if config.kind == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise EnvironmentProblem(

@@ -29,8 +29,8 @@ class Progressed:
         self.bad += bad
         self.skipped += not applied
         if applied:
-            self.pairs += plan.n_pairs
-            self.tokens += plan.n_tokens
+            self.pairs += plan.counts.pairs
+            self.tokens += plan.counts.tokens
 
     @property
     def bad_in_a_row(self) -> int:

@@ -10,7 +10,7 @@ from dpo.disk import Backlog, explain, require_folder
 from dpo.progress import Progress
 from dpo.records import MetricsLog, RunFolder, append_lines, read_metrics, write_status
 from dpo.symptoms import Symptoms
-from dpo.track import Tracker
+from dpo.track.tracker import Tracker
 
 log = logging.getLogger(__name__)
 

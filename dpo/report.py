@@ -100,7 +100,7 @@ def plot_curves(rows: list[dict[str, Any]], path: Path | str, title: str | None 
     Quantities without a finite value are left out (supervised fine-tuning has a loss only); with none at all no file
     is written and False comes back. `title` defaults to the run's name, taken from outputs/<name>/plots/<file>.
     """
-    panels = [panel for panel in PANELS if any(_curve(rows, split, panel.key)[0] for split in ("train", "eval"))]
+    panels = [panel for panel in PANELS if any(curve(rows, split, panel.key)[0] for split in ("train", "eval"))]
     if not panels:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # without pyplot: no global state, never a display
@@ -129,7 +129,7 @@ def _draw(axis: Any, panel: Panel, rows: list[dict[str, Any]]) -> None:
     """One panel: faint raw training values with their running mean, held-out points, the value of no effect."""
     if panel.baseline is not None:
         axis.axhline(panel.baseline, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-    steps, values = _curve(rows, "train", panel.key)
+    steps, values = curve(rows, "train", panel.key)
     if len(values) > SMOOTH_FROM:
         window = max(3, len(values) // 20)
         axis.plot(steps, values, color=TRAIN_COLOUR, linewidth=0.7, alpha=0.25, zorder=2)
@@ -138,7 +138,7 @@ def _draw(axis: Any, panel: Panel, rows: list[dict[str, Any]]) -> None:
     elif values:
         marker = "o" if len(values) < 20 else None  # a single point has no line to be seen by
         axis.plot(steps, values, color=TRAIN_COLOUR, linewidth=1.6, marker=marker, markersize=3, label="train")
-    steps, values = _curve(rows, "eval", panel.key)
+    steps, values = curve(rows, "eval", panel.key)
     if values:
         style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
         if len(values) == 2:  # before and after: nobody measured that the way between them was straight
@@ -172,7 +172,7 @@ def _accuracy_range(axis: Any) -> tuple[float, float]:
     return max(-0.02, min(low, 0.45)), 1.02
 
 
-def _curve(rows: Iterable[dict[str, Any]], split: str, key: str) -> tuple[list[int], list[float]]:
+def curve(rows: Iterable[dict[str, Any]], split: str, key: str) -> tuple[list[int], list[float]]:
     """Steps and finite values of one quantity."""
     points = [(row["step"], row[key]) for row in rows if row.get("split", "train") == split and key in row]
     finite = sorted((step, value) for step, value in points if isinstance(value, int | float) and math.isfinite(value))

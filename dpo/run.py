@@ -11,7 +11,8 @@ import numpy as np
 
 from dpo import closing
 from dpo.bad_steps import BadSteps
-from dpo.build_data import Sides, Text, build_data, build_groups
+from dpo.build_data import Text, build_data
+from dpo.build_groups import Sides, build_groups
 from dpo.build_model import Policy, build_engine, build_policy
 from dpo.build_plan import PlanHere
 from dpo.build_reference import build_reference, fill_reference, moving_weights
@@ -22,6 +23,7 @@ from dpo.config.compose import Composed, as_dict
 from dpo.config.schema import RunConfig
 from dpo.data.groups import Groups
 from dpo.data.loader import Loader
+from dpo.data.pair import TokenizedPair
 from dpo.data.plan import DataPlan
 from dpo.data.rows import MicroBatches
 from dpo.data.sets import DataSets
@@ -29,10 +31,12 @@ from dpo.disk import explain
 from dpo.distributed.followed import FollowedEngine
 from dpo.distributed.world import World
 from dpo.errors import CheckpointError, UserError
+from dpo.evaluate.drift import SampledDrift
+from dpo.evaluate.generate import Generator
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import CHECKERS, Sampler
 from dpo.export import Trained, export
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model.source import ModelSource
 from dpo.model_card import model_card
 from dpo.preempt import Stopped, StopRequest
@@ -44,7 +48,7 @@ from dpo.run_lock import RunLock
 from dpo.self_check import SelfCheck
 from dpo.start import start
 from dpo.symptoms import Symptoms
-from dpo.track import make_tracker
+from dpo.track.choose import make_tracker
 from dpo.trainer import Every, Trainer
 
 log = logging.getLogger(__name__)
@@ -179,10 +183,17 @@ class Run:
         if moving:
             engine = FollowedEngine(engine, moving)
         loader = Loader(
-            plan=plan, micro=micro, worker=world.data_rank, pin=world.device.type == "cuda", total_steps=total_steps
+            plan=plan,
+            micro=micro,
+            worker=world.data_rank,
+            pin=world.device.type == "cuda",
+            total_steps=total_steps,
+            mismatched=groups.train_mismatched or [],
         )
         held_out = HeldOut(
             groups=groups.held_out,
+            mismatched=groups.held_out_mismatched or [],
+            datasets=sets.datasets,
             micro=micro,
             engine=engine,
             reference=reference,
@@ -203,7 +214,9 @@ class Run:
             loader=loader,
             total_steps=total_steps,
             held_out=held_out,
+            datasets=sets.datasets,
             sampler=self._sampler(sets),
+            drift=self._drift(sets, held_out),
             checkpoints=self.checkpoints,
             stop=self.stop,
             guard=config.guard,
@@ -216,12 +229,21 @@ class Run:
         check = CHECKERS[settings.checker]
         count = max(settings.samples, settings.checked_prompts if check else 0)
         return Sampler(
-            pairs=[sets.held_out[i] for i in range(min(count, len(sets.held_out)))],
+            pairs=_first(count, sets),
             n_shown=settings.samples,
-            max_new_tokens=settings.max_new_tokens,
+            generator=self._generator(),
+            check=check,
+        )
+
+    def _drift(self, sets: DataSets, held_out: HeldOut) -> SampledDrift:
+        pairs = _first(self.config.eval.kl_prompts, sets)
+        return SampledDrift(pairs=pairs, generator=self._generator(), held_out=held_out, seed=self.config.seed)
+
+    def _generator(self) -> Generator:
+        return Generator(
+            max_new_tokens=self.config.eval.max_new_tokens,
             tokenizer=self.text.tokenizer,
             end_of_turn=self.text.template.end_of_turn,
-            check=check,
             world=self.world,
             stop=self.stop,
         )
@@ -287,7 +309,12 @@ class Run:
         rows = (
             [row for row in read_metrics(self.folder.metrics) if row["split"] == "eval"] if self.world.is_main else []
         )
-        return {f"final/{k}": v for row in rows for k, v in row.items() if k not in ("step", "split")}
+        return {f"final/{k}": v for row in rows for k, v in row.items() if isinstance(v, float)}
+
+
+def _first(count: int, sets: DataSets) -> list[TokenizedPair]:
+    """Held-out pairs whose prompts are answered."""
+    return [sets.held_out[i] for i in range(min(count, len(sets.held_out)))]
 
 
 def _overview(trainer: Trainer) -> str:

@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.config.compose import Composed
 from dpo.config.identity import run_name
 from dpo.config.schema import RunConfig
@@ -11,7 +12,7 @@ from dpo.data.plan import DataPlan
 from dpo.data.plan_table import plan_table
 from dpo.data.rows import MicroBatches
 from dpo.errors import ConfigError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model.load import without_weights
 from dpo.model.scorer import choose_layout
 from dpo.model.source import ModelSource

@@ -2,11 +2,12 @@
 
 import logging
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.build_reference import fill_reference
 from dpo.config.compose import Composed
 from dpo.errors import ConfigError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.preempt import Stopped, StopRequest
 from dpo.start import start
 

@@ -18,10 +18,11 @@ from dpo.log import quiet_model_loading
 from dpo.model import attention, kernels, remote_code, ulysses
 from dpo.model.shape import require_shape
 from dpo.model.source import ModelSource, policy_source, reference_source
-from dpo.optim import require_packages
+from dpo.optim import require_optimizer
 from dpo.preempt import StopRequest
 from dpo.progress import clock_time
 from dpo.records import RunFolder
+from dpo.track.choose import require_tracker
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def start(composed: Composed, stop: StopRequest) -> Start:
     """
     config = composed.config
     source, text = prepare(composed)  # fails when there is no such model, before processes wait for each other
-    require_packages(config.optim)
+    require_optimizer(config.optim)
+    require_tracker(config.track)
     if (seconds := stop.set_deadline(config.checkpoint.deadline)) is not None:
         log.info("checkpoint.deadline=%s: stopping in %s", config.checkpoint.deadline, clock_time(seconds))
     if config.deterministic:

@@ -1,4 +1,5 @@
-"""Numbers that are finite and still go wrong. Each kind is told once, with what was measured and the setting to try.
+"""Numbers that are finite and still go wrong. Each kind is told once (falling chosen answers again when the fall has
+doubled), with what was measured and the setting to try.
 
 A function of the training records alone: a resumed run that reads its metrics.jsonl again knows what it knew.
 """
@@ -26,11 +27,12 @@ class Symptoms:
     """Receives the training records in their order."""
 
     def __init__(self, guard: GuardConfig, optim: OptimConfig, beta: float | None):
-        """`beta` of the loss, None for one without a reference."""
+        """`beta` of the loss, None where none pulls to a reference or several do."""
         self.guard, self.optim, self.beta = guard, optim, beta
         self._first: list[Record] = []
         self._last: deque[Record] = deque(maxlen=guard.window)  # those before the present one
         self._at_full_rate: list[Record] = []  # since the learning rate stopped growing
+        self._fall = 1  # multiple of guard.chosen_drop that is told next
         self._untold = {
             "loss": lambda record: self._spike(record, "loss"),
             "grad_norm": lambda record: self._spike(record, "grad_norm"),
@@ -49,7 +51,10 @@ class Symptoms:
         found = {name: text for name, rule in self._untold.items() if (text := rule(record))}
         self._last.append(record)
         for name in found:
-            del self._untold[name]
+            if name == "chosen":
+                self._fall *= 2
+            else:
+                del self._untold[name]
         return [f"step {record['step']}: {text}" for text in found.values()]
 
     def _follow_rate(self, record: Record) -> None:
@@ -80,7 +85,7 @@ class Symptoms:
         if len(rows) < self.guard.window or "rewards/accuracies" not in record:
             return None
         accuracy, loss, first = _mean(rows, "rewards/accuracies"), _mean(rows, "loss"), self._first[0]["loss"]
-        if abs(accuracy - 0.5) > STUCK_ACCURACY or abs(loss - first) > STUCK_LOSS * abs(first):
+        if not (abs(accuracy - 0.5) <= STUCK_ACCURACY and abs(loss - first) <= STUCK_LOSS * abs(first)):
             return None
         return (
             f"rewards/accuracies is {accuracy:.3f} and the loss {loss:.4f} (at first {first:.4f}) in the mean of "
@@ -89,34 +94,41 @@ class Symptoms:
         )
 
     def _chosen_falls(self, record: Record) -> str | None:
+        """Likelihood displacement (Razin et al. 2024, arXiv:2410.08847): both answers become unlikely, the rejected one
+        faster, and what becomes likely instead is neither."""
         limit, last = self.guard.chosen_drop, list(self._last)[-FEW:]
         if limit is None or len(self._last) < 2 * FEW or "rewards/margins" not in record:
             return None
         before, now = _mean(self._first, "logps/chosen"), _mean(last, "logps/chosen")
-        if before - now <= limit * abs(before):
+        if not before - now > self._fall * limit * abs(before):
             return None
-        if _mean(last, "rewards/margins") <= _mean(self._first, "rewards/margins"):
+        if not _mean(last, "rewards/margins") > _mean(self._first, "rewards/margins"):
             return None
         return (
-            f"logps/chosen fell from {before:.4g} to {now:.4g} nats while the margins grew: the chosen answers, too, "
-            f"become unlikely (guard.chosen_drop={limit:g}). Raise loss.beta ({self.beta:g}), lower optim.lr "
-            f"({self.optim.lr:g}) or train for fewer optim.epochs ({self.optim.epochs:g})"
+            f"logps/chosen fell from {before:.4g} to {now:.4g} nats while the margins grew: chosen answers, too, "
+            f"become unlikely (guard.chosen_drop={limit:g}). {self._nearer()}, or hold them up: loss=rpo, loss=dpop"
         )
 
     def _far_from_reference(self, record: Record) -> str | None:
         limit, last = self.guard.max_kl, [*self._last, record][-FEW:]
-        if limit is None or self.beta is None or len(last) < FEW or "rewards/chosen" not in record:
+        if limit is None or len(last) < FEW or "kl/chosen" not in record:
             return None
         # The mean of log pi - log ref: the divergence itself if the policy had written the chosen answers.
-        distance = _mean(last, "rewards/chosen") / self.beta
+        distance = _mean(last, "kl/chosen")
         if abs(distance) <= limit:
             return None
         return (
             f"the policy is {distance:+.4g} nats per chosen answer away from the reference, in the mean of {len(last)} "
-            f"records (guard.max_kl={limit:g}). Raise loss.beta ({self.beta:g}), lower optim.lr ({self.optim.lr:g}) or "
-            f"train for fewer optim.epochs ({self.optim.epochs:g})"
+            f"records (guard.max_kl={limit:g}). {self._nearer()}"
         )
+
+    def _nearer(self) -> str:
+        """What keeps the policy where it began."""
+        pull = "Lower" if self.beta is None else f"Raise loss.beta ({self.beta:g}), lower"
+        return f"{pull} optim.lr ({self.optim.lr:g}) or train for fewer optim.epochs ({self.optim.epochs:g})"
 
 
 def _mean(rows: Iterable[Record], key: str) -> float:
-    return fmean(row[key] for row in rows)
+    """Of the records that have it, NaN without any: of unpaired rows a record may have no pair, or no good answer."""
+    values = [row[key] for row in rows if key in row]
+    return fmean(values) if values else math.nan

@@ -19,9 +19,10 @@ from dpo.data.loader import Loader, PreparedStep
 from dpo.distributed.engine import Engine
 from dpo.distributed.moving import MovingWeights
 from dpo.distributed.world import World
+from dpo.evaluate.drift import SampledDrift
 from dpo.evaluate.held_out import HeldOut
 from dpo.evaluate.samples import Sampler
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.memory import peak_gib
 from dpo.metrics import StepStats
 from dpo.model.scorer import Scorer
@@ -29,7 +30,7 @@ from dpo.optim import learning_rate
 from dpo.preempt import Stopped, StopRequest
 from dpo.progressed import Progressed
 from dpo.recorder import Recorder
-from dpo.step import Reference, train_step
+from dpo.step import Reference, Work, train_step
 from dpo.window import Window
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ class Trainer:
     loader: Loader
     total_steps: int
     held_out: HeldOut
+    datasets: list[str]  # whose metrics are kept apart, too; empty where there is one
     sampler: Sampler
+    drift: SampledDrift
     checkpoints: Checkpoints
     stop: StopRequest
     guard: GuardConfig
@@ -73,7 +76,7 @@ class Trainer:
     warm: bool = field(init=False, default=False)  # after the first step, whose kernels may take minutes to compile
 
     def __post_init__(self) -> None:
-        self.window = Window(world=self.world)
+        self.window = Window(world=self.world, loss=self.loss, datasets=self.datasets)
 
     def run(self) -> None:
         """Train to the end.
@@ -114,14 +117,21 @@ class Trainer:
         self._report("its pairs")
         prepared = self.loader.step(self.done.step)
         plan = prepared.plan
-        self._seed(plan.step)
-        denominator = self.loss.denominator(plan.n_pairs, plan.n_response_tokens)
-        stats = train_step(self.engine, self.reference, self._on_device(prepared.batches), self.loss, denominator)
+        self.loss.at(self.done.step / self.total_steps)
+        work = Work(
+            batches=lambda: self._on_device(prepared.batches, plan.step),
+            n_batches=len(prepared.batches),
+            mismatched=lambda: (batch for batch, _ in self._on_device(prepared.mismatched, plan.step)),
+            counts=plan.counts,
+            datasets=self.datasets,
+        )
+        stats = train_step(self.engine, self.reference, work, self.loss, self.world)
         self._report("optimizer")
         lr = learning_rate(self.engine.applied, self.total_steps, self.optim)
         stepped, before = self.engine.step(lr), copy.copy(self.window)
         if stepped.applied:
             self.window.stats.sums += stats.sums
+            self.loss.accept()
         self.window.stepped, self.window.lr = stepped, lr
         self.window.batch, self.window.epoch = plan.digest, plan.epoch
         bad = self.bad_steps.found(stepped, stats)
@@ -140,8 +150,8 @@ class Trainer:
         mine = torch.tensor([peak_gib(self.world.device)], dtype=torch.float64, device=self.world.device)
         everyone = self.world.gather(torch.cat([self.window.stats.sums, mine]))
         # Workers that share rows have added up the same sums: the first of each group speaks.
-        total = StepStats(sums=everyone[:: self.world.sequence_size, :-1].sum(0))
-        means, counts = total.record(self.loss), total.counts()
+        total = StepStats(self.loss, datasets=self.datasets, sums=everyone[:: self.world.sequence_size, :-1].sum(0))
+        means, counts = total.record(), total.counts()
         seconds = self.window.seconds + time.perf_counter() - start  # the device has caught up by now
         stepped = self.window.stepped
         assert stepped is not None
@@ -153,6 +163,7 @@ class Trainer:
                 **means,
                 "grad_norm": stepped.grad_norm,
                 "learning_rate": self.window.lr,
+                **self.loss.betas,
                 "epoch": round(self.window.epoch, 6),
                 "pairs": self.done.pairs,
                 "tokens": self.done.tokens,
@@ -167,16 +178,17 @@ class Trainer:
                 **({"reference_syncs": self.done.reference_syncs} if self.moving else {}),
             }
         )
-        self.window = Window(world=self.world)
+        self.window = Window(world=self.world, loss=self.loss, datasets=self.datasets)
 
     def evaluate(self) -> None:
         """Measure the held-out set; before the first step and after the last also answer the sample prompts."""
+        self.loss.at(self.done.step / self.total_steps)
         record = self.held_out.measure()
         if self.done.step in (0, self.total_steps):
             self.world.watchdog.moved("answers to held-out prompts", limited=False)
             answers, shares = self.sampler.sample(self.scorer)
             self.recorder.samples(self.done.step, answers)
-            record |= shares
+            record |= shares | self.drift.measure(self.scorer)
         if record:
             self.measured = {"step": self.done.step, "split": "eval", **record}
             self.recorder.log(self.measured)
@@ -184,7 +196,12 @@ class Trainer:
 
     def providers(self) -> dict[str, Provider]:
         """What a checkpoint keeps besides weights and moments."""
-        return {"progress": self.done, "engine": self.engine, "window": self.window}
+        return {**self._learnt(), "window": self.window}
+
+    def _learnt(self) -> dict[str, Provider]:
+        """What belongs to the weights, and goes back with them."""
+        loss: dict[str, Provider] = {"loss": self.loss} if self.loss.remembers else {}
+        return {"progress": self.done, "engine": self.engine, **loss}
 
     def save(self) -> None:
         """Begin a checkpoint: it is written while training goes on."""
@@ -215,7 +232,7 @@ class Trainer:
         """Weights, moments and learning rate of `checkpoint`; the data go on where they are (as in PaLM, Chowdhery et
         al. 2022, arXiv:2204.02311, sect. 5.1)."""
         now = replace(self.done)
-        restore(checkpoint, self.engine, {"progress": self.done, "engine": self.engine})
+        restore(checkpoint, self.engine, self._learnt())
         log.warning(
             "rollback %d of %d after %d bad steps in a row, up to step %d: on with the data behind, weights of step %d",
             now.rollbacks + 1,
@@ -244,12 +261,14 @@ class Trainer:
         numbers is the same in every process, whatever PYTHONHASHSEED."""
         torch.manual_seed(hash((self.seed, step, self.world.rank)) % 2**63)
 
-    def _on_device(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
-        """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory.
+    def _on_device(self, batches: list[Batch], step: int) -> Iterator[tuple[Batch, bool]]:
+        """Every batch with whether it is the last, copied when its turn comes: copies of all would wait in memory. The
+        same dropout every time.
 
         Before each the workers may agree to stop: the step is then abandoned. What it has added to the gradients is in
         no checkpoint, and its sums are in no record.
         """
+        self._seed(step)
         for i, batch in enumerate(batches):
             self._report(f"micro-batch {i + 1} of {len(batches)}")
             self.stop.check()

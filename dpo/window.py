@@ -1,5 +1,6 @@
 """What has been counted since the last record: part of a checkpoint, since a run may stop between two records."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from dpo.distributed.engine import Stepped
 from dpo.distributed.world import World
-from dpo.metrics import NAMES, StepStats
+from dpo.losses.loss import Loss
+from dpo.metrics import StepStats
 
 
 @dataclass(kw_only=True, slots=True)
@@ -20,16 +22,18 @@ class Window:
     """
 
     world: World
+    loss: Loss
+    datasets: Sequence[str] = ()  # whose metrics are kept apart, too
     stats: StepStats = field(init=False)
     seconds: float = 0.0
     stepped: Stepped | None = None  # the last one; None: nothing trained since the last record
     lr: float = 0.0  # its learning rate
     batch: str = ""
     epoch: float = 0.0
-    _everyone: Tensor = field(init=False)  # [data workers, NAMES] as of the last `collect`
+    _everyone: Tensor = field(init=False)  # [data workers, sums] as of the last `collect`
 
     def __post_init__(self) -> None:
-        self.stats = StepStats(self.world.device)
+        self.stats = StepStats(self.loss, self.world.device, self.datasets)
         self._everyone = self.stats.sums[None]
 
     def collect(self) -> None:
@@ -39,7 +43,9 @@ class Window:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "sums": dict(zip(NAMES, self._everyone.T.tolist(), strict=True)),  # of each worker; JSON keeps every bit
+            "sums": dict(
+                zip(self.stats.names, self._everyone.T.tolist(), strict=True)
+            ),  # of each worker; JSON keeps every bit
             "seconds": self.seconds,
             "stepped": None if self.stepped is None else asdict(self.stepped),
             "lr": self.lr,
@@ -49,7 +55,7 @@ class Window:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """On another number of workers the first one takes the total."""
-        everyone = torch.tensor([state["sums"][name] for name in NAMES], dtype=torch.float64).T
+        everyone = torch.tensor([state["sums"][name] for name in self.stats.names], dtype=torch.float64).T
         if len(everyone) != self.world.data_size:
             total = everyone.sum(0)
             everyone = torch.stack([total, *[torch.zeros_like(total)] * (self.world.data_size - 1)])

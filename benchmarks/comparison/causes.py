@@ -38,7 +38,7 @@ from dpo.data.text.limits import TokenLimits
 from dpo.data.text.template import choose_template
 from dpo.distributed.engine import Engine
 from dpo.distributed.world import World, start_world
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model import attention
 from dpo.model.source import policy_source
 
@@ -129,8 +129,8 @@ class Ladder:
             with torch.no_grad():
                 reference = self.engine.forward(batch)
         logps = PairLogps(policy=policy.detach(), reference=reference, tokens=batch.tokens, pairs=batch.pairs)
-        _, slope = self.loss.value_and_slope(logps)
-        self.engine.backward((policy * (slope / n_pairs)).sum(), last)
+        _, slope = self.loss.value_and_slope(logps, [n_pairs])
+        self.engine.backward((policy * slope).sum(), last)
         for _ in range(rung.read_back):
             policy.detach().sum().item()
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from dpo.config.checks_data import data_problems
+from dpo.config.checks_expect import expect_problems
+from dpo.config.checks_loss import loss_problems
 from dpo.config.checks_objective import objective_problems
-from dpo.config.checks_reference import reference_problems
 from dpo.config.compose import as_dict
 from dpo.config.derive import NO_RUNS
+from dpo.config.fields import range_problem
 from dpo.config.keys import keys_in_settings
 from dpo.config.schema import RunConfig
 from dpo.deadline import seconds_left
 from dpo.distributed import sizes
 from dpo.errors import ConfigError
-from dpo.loss import LOSSES
 
 FOLDER_NAME = re.compile(r"\w[\w.-]{0,99}")  # neither "..", nor a hidden folder, nor what a command takes for an option
 
@@ -31,14 +32,15 @@ def check(config: RunConfig) -> None:
         *_model_and_data(config),
         *objective_problems(config.data.objective),
         *data_problems(config.data),
-        *reference_problems(config),
+        *loss_problems(config),
         *_zero(config),
-        *_checkpoint(config),
+        *_deadline(config),
         *_revisions(config),
         *_deterministic(config),
         *_guard(config),
         *_not_yet(config),
         *_names(config),
+        *expect_problems(config.expect),
     ]
     if problems:
         raise ConfigError(problems)
@@ -71,22 +73,9 @@ def _ranges(section: Any, prefix: str = "") -> list[str]:
             problems += _ranges(value, f"{key}.")
         elif isinstance(value, list) and value and is_dataclass(value[0]):
             problems += [problem for i, item in enumerate(value) for problem in _ranges(item, f"{key}[{i}].")]
-        elif value is not None and (problem := _range_problem(value, f.metadata)):
+        elif value is not None and (problem := range_problem(value, f.metadata)):
             problems.append(f"{key}={value}: {problem}")
     return problems
-
-
-def _range_problem(value: Any, rule: Any) -> str | None:
-    if "choices" in rule and value not in rule["choices"]:
-        return f"must be one of {', '.join(rule['choices'])}"
-    low, high, above = rule.get("low"), rule.get("high"), rule.get("above")
-    if low is not None and value < low:
-        return f"must be at least {low}"
-    if high is not None and value > high:
-        return f"must be at most {high}"
-    if above is not None and value <= above:
-        return f"must be greater than {above}"
-    return None
 
 
 def _model_and_data(config: RunConfig) -> list[str]:
@@ -149,28 +138,13 @@ def _zero(config: RunConfig) -> list[str]:
     return problems
 
 
-def _checkpoint(config: RunConfig) -> list[str]:
-    deadline, problems = config.checkpoint.deadline, _best(config)
+def _deadline(config: RunConfig) -> list[str]:
+    deadline = config.checkpoint.deadline
     try:
         seconds_left(deadline, datetime.now().astimezone(), os.environ)
     except ValueError as error:
-        problems.append(f"checkpoint.deadline={deadline}: {error}")
-    return problems
-
-
-def _best(config: RunConfig) -> list[str]:
-    best = config.checkpoint.best
-    if best in (None, "loss"):  # the default, without effect where nothing is held out
-        return []
-    problems = []
-    if not LOSSES[config.loss.name].needs_reference:
-        problems.append(f"checkpoint.best={best}: loss={config.loss.name} has no rewards: checkpoint.best=loss")
-    if not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
-        problems.append(
-            f"checkpoint.best={best} is measured on held-out pairs, and there are none: set eval.fraction or "
-            "data.eval_path, or checkpoint.best=null"
-        )
-    return problems
+        return [f"checkpoint.deadline={deadline}: {error}"]
+    return []
 
 
 def _revisions(config: RunConfig) -> list[str]:

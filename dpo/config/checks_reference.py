@@ -1,7 +1,6 @@
 """Cross-checks of the reference."""
 
 from dpo.config.schema import LoraAdapterConfig, MovingReferenceConfig, RunConfig
-from dpo.loss import LOSSES
 
 # Of DeepSpeed: second copies of shards, shards of some workers only, shards in 8 bits or fewer.
 OTHER_SHARDS = (
@@ -12,9 +11,9 @@ OTHER_SHARDS = (
 )
 
 
-def reference_problems(config: RunConfig) -> list[str]:
-    """What of reference= has no effect or no sense beside the other settings."""
-    kind, needs = config.reference.kind, LOSSES[config.loss.name].needs_reference
+def reference_problems(config: RunConfig, needs: bool) -> list[str]:
+    """What of reference= has no effect or no sense beside the other settings. `needs`: whether the loss has one."""
+    kind = config.reference.kind
     adapted = isinstance(config.adapter, LoraAdapterConfig)
     problems = []
     if kind == "none" and needs:
@@ -34,7 +33,23 @@ def reference_problems(config: RunConfig) -> list[str]:
         problems.append("reference=adapter_off needs an adapter to switch off: adapter=lora, or reference=cached")
     if kind == "adapter_off" and config.reference.path:
         problems.append("reference.path has no effect with reference=adapter_off: remove it, or reference=cached")
-    return problems + _moving(config)
+    return problems + _drift(config) + _moving(config)
+
+
+def _drift(config: RunConfig) -> list[str]:
+    """kl/samples, which needs new text to be scored by the reference."""
+    n, problems = config.eval.kl_prompts, []
+    if n and config.reference.kind in ("auto", "cached", "none"):
+        problems.append(
+            f"eval.kl_prompts={n} scores new text, but reference={config.reference.kind} has no "
+            "model to score it with: reference=sharded, or adapter_off with adapter=lora; or eval.kl_prompts=0"
+        )
+    if n and not (config.eval.fraction or config.data.eval_path or config.data.eval_split):
+        problems.append(
+            f"eval.kl_prompts={n} draws answers to held-out prompts, and there are none: set eval.fraction or "
+            "data.eval_path, or eval.kl_prompts=0"
+        )
+    return problems
 
 
 def _moving(config: RunConfig) -> list[str]:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpo.config import schema
 from dpo.config.keys import keys_in_overrides
+from dpo.config.losses import SCHEMAS
 from dpo.errors import ConfigError
 from dpo.redact import redact
 
@@ -109,6 +110,22 @@ def choices() -> dict[str, list[str]]:
     }
 
 
+def parse_sweep(overrides: list[str]) -> list[tuple[str, list[str]]]:
+    """(key, settings) per override: one setting, or one for each value of `loss=sigmoid,ipo` and the like.
+
+    Raises:
+        ConfigError: see `compose_run`.
+    """
+    if keys := keys_in_overrides(overrides):
+        raise ConfigError(keys)
+    found = []
+    for text, override in zip(overrides, _parse(overrides, sweeps=True), strict=True):
+        key = override.key_or_group
+        values = override.sweep_string_iterator() if override.is_sweep_override() else None
+        found.append((key, [text] if values is None else [f"{key}={value}" for value in values]))
+    return found
+
+
 def _implied(parsed: list[Override], world_size: int) -> tuple[list[str], list[str]]:
     """(notes, choices) that follow from what is given: groups named by a path, and the ZeRO stage."""
     given = {o.key_or_group: o.get_value_string() for o in parsed}
@@ -135,8 +152,8 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise ConfigError([_first_line(error)]) from error
 
 
-def _parse(overrides: list[str]) -> list[Override]:
-    """Parse every override; all that are not of the form key=value at once."""
+def _parse(overrides: list[str], *, sweeps: bool = False) -> list[Override]:
+    """Parse every override; all that are not of the form key=value at once. `sweeps`: several values are welcome."""
     problems, parsed = [], []
     for text in overrides:
         try:
@@ -147,8 +164,8 @@ def _parse(overrides: list[str]) -> list[Override]:
         parsed.append(override)
         if override.type is not OverrideType.CHANGE:
             problems.append(f"`{text}`: settings cannot be added or deleted, only changed; leave out the {text[0]}")
-        elif override.is_sweep_override():
-            problems.append(f"`{text}` is a sweep; one launch trains one run: write a loop over launches instead")
+        elif override.is_sweep_override() and not sweeps:
+            problems.append(f"`{text}` is a sweep; one launch trains one run: python -m dpo sweep starts one per value")
     if problems:
         raise ConfigError(problems)
     return parsed
@@ -227,5 +244,5 @@ def _register_schemas() -> None:
     store(group="schema/adapter", name="none", node=schema.AdapterConfig)
     store(group="schema/adapter", name="lora", node=schema.LoraAdapterConfig)
     store(group="schema/reference", name="moving", node=schema.MovingReferenceConfig)
-    store(group="schema/loss", name="sigmoid", node=schema.SigmoidLossConfig)
-    store(group="schema/loss", name="sft", node=schema.SftLossConfig)
+    for loss in SCHEMAS:
+        store(group="schema/loss", name=loss().name, node=loss)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dpo.config.schema import LoraAdapterConfig, RunConfig
-from dpo.loss import LOSSES
+from dpo.losses.loss import Loss
 from dpo.optim import default_lr
 from dpo.planner.job import pass_rows
 
@@ -52,7 +52,7 @@ def reports_dir(config: RunConfig) -> str:
 
 
 def _reference(config: RunConfig) -> tuple[str, str]:
-    if not LOSSES[config.loss.name].needs_reference:
+    if not Loss(config.loss).needs_reference:
         return "none", f"loss={config.loss.name} compares with none"
     if config.reference.path:
         return "cached", "the model that reference.path names, computed once and kept"

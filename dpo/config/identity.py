@@ -13,7 +13,7 @@ from dpo.data.read.listing import short_name
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
 PLACE = ("name", "resume", "output_dir")
-ELSEWHERE = (*PLACE, "track", "checkpoint", "zero", "guard", "plan")
+ELSEWHERE = (*PLACE, "track", "checkpoint", "zero", "guard", "expect", "plan")
 SAME_NUMBERS = (
     "deterministic",
     "optim.micro_batch_tokens",

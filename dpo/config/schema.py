@@ -1,41 +1,17 @@
 """Every setting of a run as a typed dataclass: one class per config group, one more per choice that has its own knobs.
 
-`conf/<group>/<choice>.yaml` fills them in. A field's metadata states the values it may take (`choices`) or its range
-(`low`, `high`, `above`), which `dpo.config.checks` holds in one place for all of them.
+`conf/<group>/<choice>.yaml` fills them in; those of losses are in dpo/config/losses.py. A field's metadata states the
+values it may take or its range (dpo/config/fields.py), which `dpo.config.checks` holds in one place for all of them.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-# GPUs that the planner knows (dpo/planner/devices.py).
-DEVICES = ("a10g", "rtx4090", "l40s", "a100-40gb", "a100-80gb", "h100-80gb", "h200-141gb", "b200", "mi300x")
-
-
-def one_of(default: str, *choices: str) -> Any:
-    """A text setting that takes one of `choices`."""
-    return field(default=default, metadata={"choices": choices})
-
-
-def number(default: Any, *, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
-    """A number with `low <= value <= high`, or `value > above`; null passes where the type allows it."""
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
-
-
-@dataclass(kw_only=True, slots=True)
-class ShapeConfig:
-    """What config.json says of a model's size, stated here so that a run is planned without it. By transformers' names;
-    checked against the real config.json when the model is loaded."""
-
-    model_type: str  # architecture, as transformers names it
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int | None = None  # null: as many as num_attention_heads
-    intermediate_size: int | None = None  # of the feed-forward block; null: the architecture's own default
-    head_dim: int | None = None  # null: hidden_size / num_attention_heads
-    max_position_embeddings: int
-    tie_word_embeddings: bool  # the output head is the embedding
+from dpo.config.expect import ExpectConfig
+from dpo.config.fields import number, one_of
+from dpo.config.losses import LossConfig
+from dpo.config.plan import PlanConfig
+from dpo.config.shape import ShapeConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -173,30 +149,6 @@ class MovingReferenceConfig(ReferenceConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class LossConfig:
-    """What every loss has."""
-
-    name: str = "???"
-
-
-@dataclass(kw_only=True, slots=True)
-class SigmoidLossConfig(LossConfig):
-    """DPO (Rafailov et al. 2023, arXiv:2305.18290, eq. 7); label smoothing: conservative DPO (Mitchell 2023)."""
-
-    name: str = "sigmoid"
-    beta: float = number(0.1, above=0)  # strength of the pull to the reference; usual range 0.01 to 0.5
-    label_smoothing: float = number(0.0, low=0, high=0.4999)  # probability that a label is flipped
-
-
-@dataclass(kw_only=True, slots=True)
-class SftLossConfig(LossConfig):
-    """Supervised fine-tuning: the mean negative log-probability over all answer tokens of the global batch."""
-
-    name: str = "sft"
-    answers: str = one_of("chosen", "chosen", "both")  # whose answers are learnt
-
-
-@dataclass(kw_only=True, slots=True)
 class OptimConfig:
     """AdamW, its schedule, and how many pairs make one step."""
 
@@ -250,6 +202,7 @@ class TrackConfig:
     wandb: str = one_of("auto", "auto", "online", "offline", "off")  # auto: online when an API key is found
     project: str = "dpo"
     entity: str | None = None
+    tensorboard: bool = False  # the same numbers in <run>/tensorboard, for `tensorboard --logdir outputs`
     progress: bool = True  # the progress bar
 
 
@@ -260,6 +213,7 @@ class EvalConfig:
     every: int = number(0, low=0)  # steps; 0: before the first step and after the last
     fraction: float = number(0.05, low=0, high=0.9)  # of the prompts, chosen by hash
     samples: int = number(3, low=0)  # held-out prompts answered before and after training
+    kl_prompts: int = number(0, low=0)  # held-out prompts whose answers are drawn for kl/samples, before and after
     max_new_tokens: int = number(128, low=1)
     checker: str = one_of("none", "none", "demo")  # program that judges sampled answers
     checked_prompts: int = number(128, low=0)  # held-out prompts answered for the checker
@@ -280,25 +234,6 @@ class GuardConfig:
     spike_sigmas: float | None = number(10.0, above=0)  # loss, gradient norm: over the median, in robust deviations
     chosen_drop: float | None = number(0.5, above=0)  # fall of logps/chosen, as a share of its first value
     max_kl: float | None = number(100.0, above=0)  # nats between policy and reference on a chosen answer, the mean
-
-
-@dataclass(kw_only=True, slots=True)
-class PlanConfig:
-    """The machines that `python -m dpo plan` reckons with. A run that starts looks at its own machine instead."""
-
-    gpu: str = one_of("h100-80gb", *DEVICES)
-    gpus: int = number(8, low=1)
-    gpus_per_node: int = number(8, low=1)
-    host_gib: float = number(1024.0, above=0)  # memory of one node's host
-    network_gbps: float = number(400.0, above=0)  # between nodes, Gbit/s per GPU: 400: InfiniBand NDR | 200: HDR | 100
-    pairs: int | None = number(None, low=1)  # to train on; null: of the prepared pairs, where these settings have some
-    prompt_tokens: int = number(220, low=1)  # mean; as long as UltraFeedback's by a Llama tokenizer
-    answer_tokens: int = number(310, low=1)  # mean of chosen and rejected
-    efficiency: float | None = number(None, above=0, high=1)  # of the GPU's peak in matrix products; null: assumed
-    search: bool = False  # try micro-batches, ZeRO stages, offload, checkpointing, sequence parallelism, fewer GPUs
-    goal: str = one_of("fastest", "fastest", "cheapest")  # of `search`: least hours, or least GPU-hours
-    scaling: bool = False  # the same run on 8 to 1024 GPUs
-    force: bool = False  # start a run although its weights, gradients and optimizer alone need more than there is
 
 
 @dataclass(kw_only=True, slots=True)
@@ -323,4 +258,5 @@ class RunConfig:
     track: TrackConfig = field(default_factory=TrackConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    expect: ExpectConfig = field(default_factory=ExpectConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)

@@ -3,15 +3,18 @@
 Shape letters: B rows, T tokens of a row, S scored positions, R responses, P pairs, G segments, K gathered keys.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpo.data.pair import Spans
+
+Judged = tuple[int | None, int | None]
+"""(chosen, rejected) of a row of the data, as indices of responses; None for the answer that an unpaired row lacks."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,15 +26,18 @@ class PromptGroup:
 
     prompt_ids: list[int]  # [p]
     responses: list[list[int]]  # each [r_i]
-    pairs: list[tuple[int, int]]  # (chosen, rejected) as indices into `responses`; empty when only answers are learnt
+    pairs: list[Judged]  # indices into `responses`; empty where nothing is learnt
     pair_ids: list[str]  # content hash of every pair the group stands for; its length is what a batch counts
     sources: list[str]  # where those pairs stand in the data, for messages
+    datasets: list[str] = field(default_factory=list)  # the names of the data sets that they come from
     contexts: list[Spans] = field(default_factory=list)  # of every response: its tokens that are not scored
     reference: list[float] | None = None  # log-probability of every response under the reference, nats; None: not known
+    margins: list[float] | None = None  # of every pair: how much better the chosen response is, in the data's own unit
     n_common: int = field(init=False)  # first tokens that all responses share
 
     def __post_init__(self) -> None:
         self.contexts = self.contexts or [()] * len(self.responses)
+        self.datasets = self.datasets or [""] * len(self.pair_ids)
         # What the first and the last in lexicographic order share, all share.
         first, last = min(self.responses, default=[]), max(self.responses, default=[])
         shared = takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False))
@@ -46,8 +52,16 @@ class PromptGroup:
         return sum(len(r) for r in self.responses)
 
     @property
-    def scored_tokens(self) -> int:
-        return self.response_tokens - sum(end - start for spans in self.contexts for start, end in spans)
+    def counts(self) -> "Counts":
+        contexts = (sum(end - start for start, end in spans) for spans in self.contexts)
+        scored = [len(ids) - context for ids, context in zip(self.responses, contexts, strict=True)]
+        return Counts(
+            pairs=self.n_pairs,
+            answers=sum(response is not None for pair in self.pairs for response in pair),
+            response_tokens=sum(scored),
+            chosen_tokens=sum(scored[chosen] for chosen, _ in self.pairs if chosen is not None),
+            tokens=len(self.prompt_ids) + self.response_tokens,
+        )
 
     def scored(self, response: int) -> Sequence[int]:
         """Which tokens of a response are scored, as indices into it."""
@@ -93,6 +107,22 @@ class Segments:
 
 
 @dataclass(kw_only=True, slots=True)
+class Counts:
+    """What losses and metrics are divided by: of a micro-batch, or of a step over all workers."""
+
+    pairs: int = 0  # rows of the data: pairs, and single answers with a label
+    answers: int = 0  # that are judged: two of every pair
+    response_tokens: int = 0  # scored
+    chosen_tokens: int = 0  # those of chosen responses, once per pair
+    tokens: int = 0  # prompts once, responses each, no padding
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    rows = [astuple(one) for one in counts]
+    return Counts(**{f.name: sum(row[i] for row in rows) for i, f in enumerate(fields(Counts))})
+
+
+@dataclass(kw_only=True, slots=True)
 class Batch:
     """One micro-batch of one worker, in either layout.
 
@@ -111,11 +141,18 @@ class Batch:
     response: Tensor  # [S] int64, index of the response in 0..R-1
     tokens: Tensor  # [R] float32, scored tokens of every response
     pairs: Tensor  # [P, 2] int64, (chosen, rejected) as indices of responses
-    n_response_tokens: int  # scored tokens, in all slices
+    desirable: Tensor  # [D] int64, responses of unpaired rows with a good answer
+    undesirable: Tensor  # [U] int64, and with a bad one
+    datasets: list[str]  # [P + D + U] names of the data sets that pairs, desirable and undesirable rows come from
+    margins: Tensor | None = None  # [P] float32, where the groups carry them
     reference: Tensor | None = None  # [R] float32, log-probabilities under the reference where the groups carry them
-    n_pairs: int  # pairs the batch stands for; 0 for a filler that only keeps the workers in step
-    n_tokens: int  # tokens of prompts (once each) and responses, no padding
-    pair_ids: list[str] = field(default_factory=list)
+    rows: list[Judged]  # of every pair and unpaired row in the order of the data, with
+    pair_ids: list[str]
+    counts: Counts  # of the whole row, in all slices; zero for a filler that only keeps the workers in step
+
+    @property
+    def n_pairs(self) -> int:
+        return self.counts.pairs
 
     def to(self, device: torch.device) -> "Batch":
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -133,16 +170,62 @@ def _map_tensors(values: Any, move: Callable[[Tensor], Tensor]) -> Any:
     return replace(values, **moved, **nested)
 
 
+def _nothing() -> Tensor:
+    return torch.empty(0, dtype=torch.long)
+
+
 @dataclass(kw_only=True, slots=True)
 class PairLogps:
-    """Summed log-probabilities per response (float32, natural log), and which of them form pairs."""
+    """Summed log-probabilities per response (float32, natural log), and how they are judged."""
 
     policy: Tensor  # [R]
     reference: Tensor | None  # [R]; None for losses without a reference
     tokens: Tensor  # [R] float32, scored tokens
     pairs: Tensor  # [P, 2] int64
+    desirable: Tensor = field(default_factory=_nothing)  # [D] int64, as in `Batch`
+    undesirable: Tensor = field(default_factory=_nothing)  # [U]
+    datasets: list[str] = field(default_factory=list)  # [P + D + U]
+    margins: Tensor | None = None  # [P], the data's own; None where not every pair has one
+    baseline: Tensor | float = 0.0  # [] what kto and bco measure log-ratios or rewards from
     real: bool = True  # False for a filler, whose responses count nowhere
 
     def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries of `values` [R] for the chosen and for the rejected response of every pair: two [P]."""
-        return values[self.pairs[:, 0]], values[self.pairs[:, 1]]
+        """The entries of `values` [R] for the good and for the bad answers, [P + D] and [P + U]: the chosen and the
+        rejected of every pair, and behind them those of unpaired rows."""
+        good = torch.cat([self.pairs[:, 0], self.desirable])
+        bad = torch.cat([self.pairs[:, 1], self.undesirable])
+        return values[good], values[bad]
+
+    @property
+    def n_rows(self) -> int:
+        """P + D + U."""
+        return len(self.pairs) + len(self.desirable) + len(self.undesirable)
+
+    def to(self, device: torch.device | str) -> "PairLogps":
+        return _map_tensors(self, lambda tensor: tensor.to(device))
+
+    def widened(self) -> "PairLogps":
+        """In float64: losses subtract numbers of hundreds that are nearly equal."""
+        return _map_tensors(self, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
+def join(parts: list[PairLogps]) -> PairLogps:
+    """All of them as one, in their order, without fillers."""
+    real = [part for part in parts if part.real]
+    starts = [0, *accumulate(len(part.policy) for part in real)]
+
+    def placed(responses: list[Tensor]) -> Tensor:
+        return torch.cat([own + start for own, start in zip(responses, starts, strict=False)])
+
+    references = [part.reference for part in real if part.reference is not None]
+    margins = [part.margins for part in real if part.margins is not None]
+    return PairLogps(
+        policy=torch.cat([part.policy for part in real]),
+        reference=torch.cat(references) if len(references) == len(real) else None,
+        tokens=torch.cat([part.tokens for part in real]),
+        pairs=placed([part.pairs for part in real]),
+        desirable=placed([part.desirable for part in real]),
+        undesirable=placed([part.undesirable for part in real]),
+        margins=torch.cat(margins) if len(margins) == len(real) else None,
+        baseline=real[0].baseline,
+    )

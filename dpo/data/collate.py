@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpo.data.batch import Batch, PromptGroup, Segments
+from dpo.data.batch import Batch, Judged, PromptGroup, Segments, total
 
 
 def collate(groups: list[PromptGroup], layout: str) -> Batch:
@@ -69,20 +69,34 @@ def _responses(groups: list[PromptGroup]) -> dict[str, Any]:
     """The fields of a Batch that do not depend on the layout."""
     scored = [[ids[i] for i in group.scored(n)] for group in groups for n, ids in enumerate(group.responses)]
     first = [0, *accumulate(len(group.responses) for group in groups)]
-    pairs = [(first[g] + c, first[g] + r) for g, group in enumerate(groups) for c, r in group.pairs]
+    rows = [_placed(pair, first[g]) for g, group in enumerate(groups) for pair in group.pairs]
+    datasets = [name for group in groups for name in group.datasets]
+    pairs = [i for i, row in enumerate(rows) if None not in row]
+    good = [i for i, (_, rejected) in enumerate(rows) if rejected is None]
+    bad = [i for i, (chosen, _) in enumerate(rows) if chosen is None]
     lengths = torch.tensor([len(targets) for targets in scored])
     reference = [value for group in groups for value in group.reference or ()]
+    margins = [value for group in groups for value in group.margins or ()]
     return {
+        "margins": torch.tensor(margins) if len(margins) == len(pairs) else None,
         "reference": torch.tensor(reference) if len(reference) == len(scored) else None,
         "targets": torch.tensor([token for targets in scored for token in targets]),
         "response": torch.repeat_interleave(torch.arange(len(scored)), lengths),
         "tokens": lengths.float(),
-        "pairs": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
-        "n_response_tokens": sum(group.scored_tokens for group in groups),
-        "n_pairs": sum(group.n_pairs for group in groups),
-        "n_tokens": sum(len(g.prompt_ids) + g.response_tokens for g in groups if g.n_pairs),
+        "pairs": torch.tensor([rows[i] for i in pairs], dtype=torch.long).reshape(-1, 2),
+        "desirable": torch.tensor([rows[i][0] for i in good], dtype=torch.long),
+        "undesirable": torch.tensor([rows[i][1] for i in bad], dtype=torch.long),
+        "datasets": [datasets[i] for i in (*pairs, *good, *bad)] if rows else [],
+        "rows": rows,
         "pair_ids": [i for group in groups for i in group.pair_ids],
+        "counts": total(group.counts for group in groups if group.n_pairs),
     }
+
+
+def _placed(row: Judged, first: int) -> Judged:
+    """Among the responses of the batch, where those of its group begin with `first`."""
+    chosen, rejected = (None if response is None else first + response for response in row)
+    return chosen, rejected
 
 
 def segment_table(bounds: list[tuple[int, int, int, int]]) -> Segments:

@@ -16,17 +16,20 @@ def alone(pair: TokenizedPair) -> PromptGroup:
         prompt_ids=pair.prompt_ids,
         responses=[pair.chosen_ids],
         contexts=[pair.chosen_context],
-        pairs=[],
+        pairs=[(0, None)],
         pair_ids=[pair.id],
         sources=[pair.source],
+        datasets=[pair.dataset],
     )
 
 
 def together(members: list[TokenizedPair]) -> PromptGroup:
-    """Pairs of one prompt, each response once."""
+    """Pairs and unpaired rows of one prompt, each response once."""
     answers: list[tuple[list[int], Spans]] = []
 
-    def number(ids: list[int], context: Spans) -> int:
+    def number(ids: list[int], context: Spans) -> int | None:
+        if not ids:
+            return None
         if (ids, context) not in answers:
             answers.append((ids, context))
         return answers.index((ids, context))
@@ -35,6 +38,7 @@ def together(members: list[TokenizedPair]) -> PromptGroup:
         (number(pair.chosen_ids, pair.chosen_context), number(pair.rejected_ids, pair.rejected_context))
         for pair in members
     ]
+    margins = [pair.margin for pair in members if pair.margin is not None]
     return PromptGroup(
         prompt_ids=members[0].prompt_ids,
         pairs=pairs,
@@ -42,6 +46,8 @@ def together(members: list[TokenizedPair]) -> PromptGroup:
         contexts=[context for _, context in answers],
         pair_ids=[pair.id for pair in members],
         sources=[pair.source for pair in members],
+        datasets=[pair.dataset for pair in members],
+        margins=margins if len(margins) == len(members) else None,
     )
 
 
@@ -51,7 +57,8 @@ def values_of(group: PromptGroup, pair_values: list[list[float]]) -> list[float]
     values: dict[int, float] = {}
     for responses, found in zip(group.pairs, pair_values, strict=True):
         for response, value in zip(responses, found, strict=True):
-            values.setdefault(response, value)
+            if response is not None:
+                values.setdefault(response, value)
     return None if any(map(isnan, values.values())) else [values[response] for response in range(len(values))]
 
 
@@ -61,7 +68,9 @@ def require_agreement(group: PromptGroup, pair_values: list[list[float]]) -> Non
     assert values is not None
     for responses, found, source in zip(group.pairs, pair_values, group.sources, strict=True):
         for response, value in zip(responses, found, strict=True):
-            if abs(values[response] - value) > SUPPLIED_SPREAD * len(group.responses[response]):
+            if response is not None and abs(values[response] - value) > SUPPLIED_SPREAD * len(
+                group.responses[response]
+            ):
                 raise DataError(
                     f"{group.sources[0]} and rows with the same prompt give one answer two reference "
                     f"log-probabilities, {values[response]:g} and {value:g} (the second in {source}): correct them, or "
@@ -86,8 +95,8 @@ def split_group(group: PromptGroup, fits: Callable[[PromptGroup], bool]) -> Iter
 
 def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
     """The group of these of its pairs."""
-    kept = list(dict.fromkeys(r for i in pairs for r in group.pairs[i]))
-    new = {old: i for i, old in enumerate(kept)}
+    kept = list(dict.fromkeys(r for i in pairs for r in group.pairs[i] if r is not None))
+    new: dict[int | None, int | None] = {old: i for i, old in enumerate(kept)} | {None: None}
     return PromptGroup(
         prompt_ids=group.prompt_ids,
         responses=[group.responses[r] for r in kept],
@@ -95,5 +104,7 @@ def _part(group: PromptGroup, pairs: list[int]) -> PromptGroup:
         pairs=[(new[group.pairs[i][0]], new[group.pairs[i][1]]) for i in pairs],
         pair_ids=[group.pair_ids[i] for i in pairs],
         sources=[group.sources[i] for i in pairs],
+        datasets=[group.datasets[i] for i in pairs],
         reference=group.reference and [group.reference[r] for r in kept],
+        margins=group.margins and [group.margins[i] for i in pairs],
     )

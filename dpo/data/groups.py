@@ -128,18 +128,27 @@ def _singly(count: int) -> tuple[Numbers, Numbers]:
 
 
 def _by_prompt(keys: NDArray[np.uint64], most: int) -> tuple[Numbers, Numbers]:
-    """Members and begins as in `Groups`. `keys` [P] of the pairs' prompts."""
-    order = np.argsort(keys, kind="stable")
-    same = keys[order[1:]] == keys[order[:-1]]
-    if not same.any():
-        return _singly(len(keys))
-    runs = np.flatnonzero(np.append(True, ~same))  # where in `order` each prompt begins
-    place = np.arange(len(keys)) - np.repeat(runs, np.diff(np.append(runs, len(keys))))  # of a pair within its prompt
-    heads = np.flatnonzero(place % most == 0)  # where in `order` each group begins
+    """Members and begins as in `Groups`. `keys` [P] of the pairs' prompts. Of millions of pairs: what is not needed any
+    more goes at once."""
+    count, order = len(keys), np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    heads = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # where in `order` each prompt begins
+    del ordered, keys
+    if len(heads) >= count:
+        return _singly(count)
+    sizes = np.diff(heads, append=count)
+    if sizes.max() > most:  # a group begins at every `most`th pair of a prompt
+        place = np.arange(count) - np.repeat(heads, sizes)
+        heads = np.flatnonzero(place % most == 0)
+        del place
+        sizes = np.diff(heads, append=count)
     by_first = np.argsort(order[heads])  # by the number of its first pair
-    sizes = np.diff(np.append(heads, len(keys)))[by_first]
+    sizes = sizes[by_first]
     begins = np.append(0, np.cumsum(sizes))
-    return order[np.repeat(heads[by_first] - begins[:-1], sizes) + np.arange(len(keys))], begins
+    places = np.repeat(heads[by_first] - begins[:-1], sizes)
+    del heads, by_first, sizes
+    places += np.arange(count)
+    return order[places], begins
 
 
 def _supplied(groups: Groups) -> NDArray[np.float32] | None:

@@ -3,7 +3,8 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from dpo.data.batch import Batch
+from dpo.data.batch import Batch, PromptGroup
+from dpo.data.groups import PromptGroups
 from dpo.data.plan import DataPlan, StepPlan
 from dpo.data.rows import MicroBatches, spread_groups
 
@@ -16,6 +17,7 @@ class PreparedStep:
 
     plan: StepPlan
     batches: list[Batch]  # its micro-batches, on the CPU; equally many on every worker
+    mismatched: list[Batch]  # the step's prompts with answers to other prompts, likewise; empty unless a loss asks
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,6 +29,7 @@ class Loader:
     worker: int  # which of the `micro.world_size` shares
     pin: bool  # page-locked memory, for a GPU
     total_steps: int
+    mismatched: PromptGroups = field(default_factory=list)  # of every group of the plan
     _thread: ThreadPoolExecutor = field(
         init=False, default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="loader")
     )
@@ -43,6 +46,12 @@ class Loader:
 
     def _prepare(self, step: int) -> PreparedStep:
         plan = self.plan.step(step)
-        rows = spread_groups(plan.members, self.micro)[self.worker]
-        batches = [self.micro.collate(row) for row in rows]
-        return PreparedStep(plan=plan, batches=[batch.pin() for batch in batches] if self.pin else batches)
+        return PreparedStep(
+            plan=plan,
+            batches=self._batches(plan.members),
+            mismatched=self._batches([self.mismatched[g] for g in plan.groups]) if len(self.mismatched) else [],
+        )
+
+    def _batches(self, groups: list[PromptGroup]) -> list[Batch]:
+        batches = [self.micro.collate(row) for row in spread_groups(groups, self.micro)[self.worker]]
+        return [batch.pin() for batch in batches] if self.pin else batches

@@ -32,6 +32,7 @@ class Pair:
     source: str  # where the row stands: "file.jsonl:17" (line) or "hub/name:train:17" (row)
     dataset: str = ""  # name of the source it came from, for mixing and for metrics per source
     tools: list[dict[str, Any]] | None = None  # JSON schemas of the functions that the prompt offers
+    template_arguments: dict[str, Any] | None = None  # for the chat template, besides model.chat_template_arguments
     margin: float | None = None  # how much better `chosen` is, in the data's own unit
     reference: tuple[float, float] | None = None  # log-probabilities of chosen and rejected that the row itself brings
     remarks: tuple[str, ...] = ()  # what is worth counting about it, in fixed words: "scores tie"
@@ -44,12 +45,13 @@ class Pair:
     @property
     def prompt_hash(self) -> str:
         """Hash of the prompt alone, as hexadecimal: decides on which side of the held-out split the pair falls."""
-        return content_hash(self.prompt if self.tools is None else self._context)
+        return content_hash(self._context if self.tools or self.template_arguments else self.prompt)
 
     @property
     def _context(self) -> list[Any]:
         """What both answers see."""
-        return [self.prompt] if self.tools is None else [self.prompt, self.tools]
+        parts = [self.prompt] if self.tools is None else [self.prompt, self.tools]
+        return [*parts, self.template_arguments] if self.template_arguments else parts
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo.data.batch import PromptGroup
+from dpo.data.batch import Counts, PromptGroup, total
 from dpo.data.groups import PromptGroups, sizes_of
 
 
@@ -20,9 +20,7 @@ class StepPlan:
     epoch: float  # epochs completed after this step
     groups: list[int]  # their numbers in the data
     members: list[PromptGroup]  # the same groups
-    n_pairs: int  # over all workers
-    n_response_tokens: int  # scored, over all workers
-    n_tokens: int  # prompts once, responses each, over all workers
+    counts: Counts  # over all workers
     digest: str  # 8 hexadecimal digits that name the pairs of the step and their order
 
 
@@ -63,9 +61,7 @@ class DataPlan:
             epoch=epoch + (index + 1) / len(batches),
             groups=chosen,
             members=members,
-            n_pairs=sum(group.n_pairs for group in members),
-            n_response_tokens=sum(group.scored_tokens for group in members),
-            n_tokens=sum(len(group.prompt_ids) + group.response_tokens for group in members),
+            counts=total(group.counts for group in members),
             digest=hashlib.sha256(ids.encode()).hexdigest()[:8],
         )
 

@@ -7,7 +7,7 @@ from dpo.data.group import split_group
 from dpo.data.plan import DataPlan, StepPlan
 from dpo.data.rows import MicroBatches, fill_rows
 
-NO_PAIR = "-"  # in place of the rejected answer's length, where only one answer of a pair is learnt
+ABSENT = "-"  # in place of the length of an answer that is not learnt, or that an unpaired row lacks
 
 
 def plan_table(plan: DataPlan, step: int, micro: MicroBatches) -> str:
@@ -27,8 +27,8 @@ def plan_table(plan: DataPlan, step: int, micro: MicroBatches) -> str:
 
 def _summary(chosen: StepPlan, n_parts: int) -> str:
     cut = f" in {n_parts} parts" if n_parts > len(chosen.groups) else ""
-    pairs = f"{chosen.n_pairs} pairs in {len(chosen.groups)} prompt groups{cut}"
-    tokens = f"{chosen.n_tokens} tokens ({chosen.n_response_tokens} of answers)"
+    pairs = f"{chosen.counts.pairs} pairs in {len(chosen.groups)} prompt groups{cut}"
+    tokens = f"{chosen.counts.tokens} tokens ({chosen.counts.response_tokens} of answers)"
     return (
         f"step {chosen.step + 1}: batch {chosen.digest}, {pairs}, {tokens}, epoch {round(chosen.epoch, 6)} at its end"
     )
@@ -52,11 +52,9 @@ def _heading(micro: MicroBatches, groups: list[PromptGroup], place: str) -> str:
 
 def _pairs(number: int, group: PromptGroup) -> Iterator[list[str]]:
     """(prompt group, pair id, tokens of prompt, chosen and rejected answer, source) of every pair of a group."""
-    sides: list[tuple[int, int | None]] = [*group.pairs] or [(0, None)] * group.n_pairs
-    for (chosen, rejected), pair_id, source in zip(sides, group.pair_ids, group.sources, strict=True):
-        lengths = [len(group.prompt_ids), len(group.responses[chosen])]
-        other = NO_PAIR if rejected is None else str(len(group.responses[rejected]))
-        yield [str(number), pair_id, *map(str, lengths), other, source]
+    for pair, pair_id, source in zip(group.pairs, group.pair_ids, group.sources, strict=True):
+        lengths = [ABSENT if response is None else str(len(group.responses[response])) for response in pair]
+        yield [str(number), pair_id, str(len(group.prompt_ids)), *lengths, source]
 
 
 def _columns(rows: list[list[str]]) -> list[str]:

@@ -54,6 +54,12 @@ class DataSets:
     passes: list[NDArray[np.int64]] = field(default_factory=list)  # of an epoch: places in `train`, once in each pass
 
     @property
+    def datasets(self) -> list[str]:
+        """The names of the data sets, where training or held-out pairs come from several; else none."""
+        names = [side.store.names for side in (self.train, self.held_out)]
+        return list(dict.fromkeys(name for own in names for name in own)) if max(map(len, names)) > 1 else []
+
+    @property
     def rows_read(self) -> int:
         return sum(source.manifest.tally.rows_read for source in self.sources)
 

@@ -11,6 +11,7 @@ ANSWERS = {  # verdict -> words and colour
     "partly": ("Partly.", "warn"),
     "yes": ("Yes.", "bad"),
     "unknown": ("Too few pairs to tell.", "note"),
+    "unpaired": ("There are no pairs to compare.", "note"),
 }
 
 STYLE = """
@@ -33,8 +34,7 @@ td, th { padding: .2rem .6rem; border-bottom: 1px solid #d0d7de; vertical-align:
 .pair pre { white-space: pre-wrap; font: 14px/1.45 ui-monospace, monospace; margin: .2rem 0 .6rem; padding: .5rem;
   background: #f6f8fa; max-height: 24rem; overflow-y: auto; unicode-bidi: plaintext }
 @media print { .pair pre { max-height: none } }
-mark { background: #dafbe1; color: inherit } .rejected @media print { .pair pre { max-height: none } }
-mark { background: #ffebe9 }
+mark { background: #dafbe1; color: inherit } .rejected mark { background: #ffebe9 }
 """
 
 
@@ -61,7 +61,7 @@ def _subtitle(report: DataReport) -> Html:
 def _first_screen(report: DataReport) -> list[Html]:
     words, colour = ANSWERS[report.verdict.answer]
     bias = report.measured.bias
-    picture = [gauge(bias.rule_accuracy)] if bias and report.verdict.answer != "unknown" else []
+    picture = [gauge(bias.rule_accuracy)] if bias and report.verdict.answer not in ("unknown", "unpaired") else []
     verdict = tag(
         "div",
         tag("h2", "Will this data teach length instead of quality?", style="margin:0"),

@@ -4,6 +4,7 @@ from dpo.data.findings.answers import Margins
 from dpo.data.findings.faults import FAULTS
 from dpo.data.findings.findings import FIRST, percent
 from dpo.data.findings.measure import Measured
+from dpo.data.findings.repeats import Frequent
 from dpo.data_report import pictures
 from dpo.data_report.html import Html, table, tag
 from dpo.data_report.pair_section import pair_section
@@ -22,6 +23,7 @@ MARKS = {
 }
 SEVERITIES = {"bad": "serious", "warn": "look at it"}
 ENDS = 40  # characters of texts in tables
+ALIKE = 0.05  # share of prompts that begin alike, from which an example is shown
 
 
 def sections(report: DataReport) -> list[Html]:
@@ -134,13 +136,21 @@ def _sources(found: Measured) -> Html:
             "" if source.longer_chosen is None else percent(source.longer_chosen),
             *(percent(source.faults[key]) for key in ("duplicate", "conflict", "chosen_refuses", "rejected_off_topic")),
             "" if source.margin is None else f"{source.margin:.3g}",
-            f"{percent(source.template.share)}: “…{source.template.text[-ENDS:]}”" if source.template.pairs > 1 else "",
+            _alike(source.template),
         ]
         for source in found.sources
     ]
     head = ["Source", "pairs", "prompts", "prompt", "chosen", "rejected", "longer chosen", "repeated", "contradicted"]
     head += ["chosen refuses", "rejected off topic", "margin", "prompts that begin alike"]
     return table(head, rows)
+
+
+def _alike(found: Frequent) -> str:
+    """The share, with an example where it is one of a template rather than of a few prompts by chance."""
+    if found.pairs < 2:
+        return ""
+    example = f": “…{' '.join(found.text[-ENDS:].split())}”" if found.share >= ALIKE else ""
+    return percent(found.share) + example
 
 
 def _left_out(report: DataReport) -> list[Html]:

@@ -58,6 +58,8 @@ def _processor() -> str:
 
 def _alone(load: Callable[..., Any], folder: Path) -> Callable[..., Any]:
     def jit_load(builder: Any, verbose: bool = True) -> Any:
+        if not any((folder / builder.name).glob("*.so")):  # said by all: whichever comes first compiles
+            log.info("DeepSpeed compiles its op %s for this machine, once: about a minute", builder.name)
         with _held(folder) as alone:
             for left in folder.glob(f"*/{BATON}") if alone else ():
                 log.info("%s was left by a build that was killed, and is removed", left)

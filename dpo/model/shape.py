@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from dpo.config.schema import ShapeConfig
+from dpo.config.shape import ShapeConfig
 from dpo.distributed.sizes import KEPT_WHOLE
 from dpo.errors import ModelError
 from dpo.model import attention, remote_code

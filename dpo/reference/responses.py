@@ -15,6 +15,7 @@ from dpo.data.store.columns import KEYS
 from dpo.reference.keys import Keys
 
 AT_ONCE = 2**17  # keys that are held, sorted or looked up together: 2 MiB
+ABSENT = -1  # in place of a response's number
 Places = NDArray[np.int64]
 """[n] of responses among the different ones, whose number is U."""
 
@@ -47,14 +48,15 @@ class Planned:
 class Responses:
     """The responses of all groups that lack a value: N with repetitions, U different ones, in the order of their keys.
 
-    In memory: 8 bytes for each of the N, and for each of the U.
+    An answer that an unpaired row lacks is none of them. In memory: 8 bytes for each of the N, and for each of the U.
     """
 
     def __init__(self, sections: list[Groups]):
         self.sections = sections
         self._pairs = [_lacking(groups) for groups in sections]  # numbers in `Groups.pairs`, ascending
         self._begins = np.cumsum([0, *map(len, self._pairs)])  # in pairs
-        # [U] which of 0..N-1 (chosen, rejected, chosen, ... of all pairs) comes first, [N] which of 0..U-1 each is.
+        # [U] which of 0..N-1 (chosen, rejected, chosen, ... of all pairs) comes first, [N] which of 0..U-1 each is, or
+        # ABSENT.
         self.first, self.places = self._different()
         self._last: tuple[int, TokenizedPair] | None = None  # number over all sections, and the pair
 
@@ -85,7 +87,7 @@ class Responses:
         byte, and the parts are sorted one after the other."""
         count = 2 * int(self._begins[-1])
         n_parts = min(256, -(-count // AT_ONCE))
-        first, places = [np.empty(0, np.int32)], np.empty(count, np.int32)
+        first, places = [np.empty(0, np.int32)], np.full(count, ABSENT, np.int32)
         n_different = 0
         for part in range(n_parts):
             numbers, keys = self._part(part, n_parts)
@@ -99,10 +101,11 @@ class Responses:
         """The keys of one part, and which of 0..N-1 each belongs to."""
         numbers, keys = [np.empty(0, np.int32)], [np.empty(0, f"S{BYTES}")]
         for groups, pairs, begin in zip(self.sections, self._pairs, self._begins.tolist(), strict=False):
+            there = _there(groups, pairs)
             for start in range(0, len(pairs), AT_ONCE):
                 found = groups.pairs.take(KEYS, pairs[start : start + AT_ONCE]).reshape(-1)
                 heads = found.view(np.uint8).reshape(-1, BYTES)[:, 0].astype(np.int32)
-                mine = np.flatnonzero(heads * n_parts // 256 == part)
+                mine = np.flatnonzero((heads * n_parts // 256 == part) & there[2 * start : 2 * (start + AT_ONCE)])
                 numbers.append((mine + 2 * (begin + start)).astype(np.int32))
                 keys.append(found[mine])
         return np.concatenate(numbers), np.concatenate(keys)
@@ -138,7 +141,9 @@ class Responses:
             mine = self.places[2 * begin : 2 * (begin + len(pairs))]
             lacking = np.isnan(groups.reference[:, 0])
             at = np.searchsorted(pairs, groups.members[lacking])
-            groups.reference[lacking] = values[mine].reshape(-1, 2)[at]
+            # The log-probability of nothing is zero: NaN would mean that the other side's is not known either.
+            known = np.where(mine == ABSENT, np.float32(0), values[mine])
+            groups.reference[lacking] = known.reshape(-1, 2)[at]
 
     def _of_prompt(self, places: list[int], fits: Callable[[PromptGroup], bool]) -> Iterator[Together]:
         """All wanted responses to one prompt, in as few rows as hold them."""
@@ -188,6 +193,13 @@ def _joined(responses: list[PromptGroup]) -> PromptGroup:
         pair_ids=[],
         sources=responses[0].sources,
     )
+
+
+def _there(groups: Groups, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[2 n] whether a pair has the answer: chosen, rejected, chosen, ..."""
+    if not groups.pairs.unpaired:
+        return np.ones(2 * len(pairs), bool)
+    return np.stack([groups.pairs.lengths(name)[pairs] > 0 for name in ("chosen_ids", "rejected_ids")], 1).reshape(-1)
 
 
 def _lacking(groups: Groups) -> NDArray[np.int64]:

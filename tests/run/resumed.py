@@ -43,6 +43,9 @@ def run_legs(workers: int, legs: list[dict[str, Any]], cwd: Path) -> str:
     for file, pairs in (("pairs.jsonl", train), ("held_out.jsonl", held_out[:4])):
         rows = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
         (cwd / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = [(p.prompt, p.rejected if i % 3 else p.chosen, i % 3 == 0) for i, p in enumerate(train[:20])]
+    rows = [{"messages": [*prompt, *answer], "label": label} for prompt, answer, label in answers]
+    (cwd / "single.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (cwd / "legs.json").write_text(json.dumps(legs))
     code, output = worker(workers, "legs.py", "legs.json", cwd=cwd, limit_seconds=LIMIT_SECONDS)
     assert code == 0, output

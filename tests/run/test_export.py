@@ -73,6 +73,8 @@ def test_final_is_whole_and_only_safetensors(run: str, request: pytest.FixtureRe
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight  # tied, as it began
     assert tokenizer.chat_template
     assert not (final.parent / ".final-writing").exists()
+    card = (final / "README.md").read_text()
+    assert "the tiny model built in code" in card and "Rewards are" in card and "label_smoothing: 0.0" in card
 
 
 def assert_merged_is_base_plus_adapter(base: Path, final: Path) -> None:
@@ -90,6 +92,7 @@ def assert_merged_is_base_plus_adapter(base: Path, final: Path) -> None:
     torch.testing.assert_close(logits(merged), logits(adapted), rtol=1e-4, atol=1e-4)
     assert (logits(merged) - before).abs().max() > 1e-2
     assert not any("lora" in name or "base_layer" in name for name in merged.state_dict())
+    assert "merged; alone in `adapter/`" in (final / "adapter" / "README.md").read_text()
 
 
 def lora_run(n: int, zero: str, base: Path, cwd: Path) -> Ended:

@@ -28,7 +28,7 @@ from launch import (
 pytestmark = pytest.mark.run
 
 # Two workers without DeepSpeed, for as long as they are let.
-ENDLESS = (*SMALL, "zero=off", "optim.epochs=1000", "checkpoint.every=0", "guard.hang_seconds=2", "name=endless")
+ENDLESS = (*SMALL, "zero=off", "optim.epochs=1000", "checkpoint.every=0", "guard.hang_seconds=6", "name=endless")
 IMPATIENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "2"}  # seconds that torchrun leaves a worker which ignores SIGTERM
 
 

@@ -1,15 +1,17 @@
 """Stop at any step and continue: the run that was never disturbed, number for number."""
 
+import importlib.util
 import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from resumed import MEASURED, without_measured
 
-from dpo.track import metric_names
-from dpo.wandb_file import messages, values
+from dpo.track.tracker import histograms, metric_names
+from dpo.track.wandb_file import messages, values
 from launch import ROOT, TWENTY, Ended, command, finish, launch, start, train, train_and_stop, wait_for_step
 
 pytestmark = pytest.mark.run
@@ -100,8 +102,10 @@ def cmdline(pid: int) -> str:
 
 def test_a_run_killed_twice_continues_from_its_newest_checkpoint(one: Ended, tmp_path: Path) -> None:
     """Killed without warning after steps 9 and 15, with a checkpoint every 4: no step is logged twice and none is
-    missing, neither in metrics.jsonl nor in what W&B is to show."""
+    missing, neither in metrics.jsonl nor in what W&B and TensorBoard show."""
+    with_tensorboard = importlib.util.find_spec("tensorboard") is not None
     arguments = (*TWENTY, "zero=off", "checkpoint.every=4", "track.wandb=offline", "name=killed")
+    arguments += (f"track.tensorboard={str(with_tensorboard).lower()}",)
     for step in (9, 15):
         process = start(command(1, ROOT / "train.py", *arguments), tmp_path)
         wait_for_step(process, tmp_path / "killed" / "metrics.jsonl", step)
@@ -113,6 +117,19 @@ def test_a_run_killed_twice_continues_from_its_newest_checkpoint(one: Ended, tmp
     ended = train(1, *arguments, cwd=tmp_path)
     assert_as_undisturbed(ended, one)
     assert_tracked_once(ended)
+    if with_tensorboard:
+        assert_shown_once(ended)
+
+
+def assert_shown_once(ended: Ended) -> None:
+    """As in W&B's files, in one of TensorBoard's."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(ended.folder / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    found = [(entry.step, name) for name in read.Tags()["scalars"] for entry in read.Scalars(name)]
+    expected = [(row["step"], name) for row in ended.rows for name in metric_names(row)]
+    assert sorted(found) == sorted(expected)
 
 
 def assert_tracked_once(ended: Ended) -> None:
@@ -125,11 +142,17 @@ def assert_tracked_once(ended: Ended) -> None:
         for message in messages(file)
         if message.WhichOneof("record_type") == "history"
     ]
-    found = [(row["_step"], name, row[name]) for row in rows for name in row if not name.startswith("_")]
-    expected = [(row["step"], name, value) for row in ended.rows for name, value in metric_names(row).items()]
+    found = [(row["_step"], name, told(row[name])) for row in rows for name in row if not name.startswith("_")]
+    shown = [(row["step"], metric_names(row) | histograms(row)) for row in ended.rows]
+    expected = [(step, name, told(value)) for step, row in shown for name, value in row.items()]
     same = [(step, name) for step, name, _ in found if name not in MEASURED]
     assert sorted(same) == sorted((step, name) for step, name, _ in expected if name not in MEASURED)
     assert {entry for entry in found if entry[1] not in MEASURED} == {e for e in expected if e[1] not in MEASURED}
+
+
+def told(value: Any) -> Any:
+    """A histogram is told with its edges: that it is there has to do."""
+    return "histogram" if isinstance(value, dict) else value
 
 
 def test_the_same_command_of_a_finished_run_trains_nothing_anew(one: Ended, tmp_path: Path) -> None:

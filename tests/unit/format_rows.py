@@ -144,6 +144,11 @@ SAMPLES = [
     Sample(format="texts", row={"chosen": CHATML + "c", "rejected": CHATML + "r"}, prompt=[rendered(CHATML)]),
     Sample(format="orca", row={"system": "s", "question": "q", **BOTH}, prompt=[system("s"), Q]),
     Sample(format="orca", row={"system": "", "input": "q", **BOTH, "rating": [9, 7]}),
+    Sample(
+        format="orca",
+        row={"system": "", "input": "q", **BOTH, "rating": [6.0, 9.0], "order": ["rejected", "chosen"]},
+        pairs=[("c", "r", 3.0)],
+    ),
     Sample(format="orca", row={"question": "q", "response_j": "c", "response_k": "r"}),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "", **BOTH}, prompt=[user("do")]),
     Sample(format="alpaca_ranking", row={"instruction": "do", "input": "it", **BOTH}, prompt=[user("do\n\nit")]),
@@ -386,6 +391,11 @@ SAMPLES = [
         format="good_and_bad",
         row=GOOD_AND_BAD,
         pairs=[("a", "x", 1.0), ("b", "x", 1.0)],
+    ),
+    Sample(
+        format="good_and_bad",
+        row={"prompt": "q", "chosen": "a", "rejected": ["x", "y"]},
+        pairs=[("a", "x", 1.0), ("a", "y", 1.0)],
     ),
     Sample(format="good_and_bad", row={"prompt": [Q], "chosen": [[C]], "rejected": [[R]]}, pairs=[("c", "r", 1.0)]),
     Sample(format="ranked", row={"prompt": "q", "responses": ["r", "c"], "ranks": [2, 1]}, pairs=[("c", "r", 1.0)]),

@@ -133,6 +133,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (VOTED, {"response_a": '["x", null]'}, "wrong type", "response_a[1] is absent or null"),
     (VOTED, {"response_a": "x"}, "invalid JSON in a field", "response_a is 'x'"),
     (GOOD_AND_BAD, {"rejected": ["a"], "chosen": ["a"]}, "chosen equals rejected", "both are 'a'"),
+    (STRINGS, {"chat_template_kwargs": [1]}, "wrong type", "chat_template_kwargs is a list, expected an object"),
+    (STRINGS, {"chat_template_kwargs": {"a": "\ud800"}}, "invalid text", "chat_template_kwargs holds half"),
     (STRINGS, {"history": "before"}, "wrong type", "history is no list of"),
     (SINGLE, {"label": "maybe"}, "no label", "'maybe', expected true or false"),
     (SINGLE, {"messages": [user("q")]}, "no answer", "messages ends with a user turn"),

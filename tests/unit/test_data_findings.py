@@ -1,6 +1,7 @@
 """Findings: each planted fault is found and no other, clean pairs give none, and the numbers are right."""
 
 import random
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -206,7 +207,8 @@ def test_unpaired_rows_are_counted_and_not_compared() -> None:
     alone = [pair(p, c, "", n) if n % 2 else pair(p, "", r, n) for n, (p, c, r) in enumerate(map(texts, pairs))]
     found = measured(alone)
     assert (found.pairs, found.unpaired, found.bias) == (40, 40, None)
-    assert verdict(found).answer == "unknown" and findings(found) == []
+    assert verdict(found).answer == "unpaired" and findings(found) == []
+    assert re.search(r"single answer\. Tokens on average: good ones \d+ and bad ones \d+\.", verdict(found).sentence)
     mixed = measured([*pairs, *alone])
     assert mixed.unpaired == 40 and mixed.bias is not None and mixed.bias.pairs == 40
 

@@ -162,6 +162,13 @@ def test_the_label_of_saferlhf_is_a_setting() -> None:
     assert "pairs of a list: all (data.ranked_pairs)" in converter(RANKED).describe()
 
 
+@pytest.mark.parametrize("given", [{"think": False, "name": None}, '{"think": false}'])  # null: of an Arrow table
+def test_arguments_of_the_row_for_the_template(given: object) -> None:
+    (pair,) = convert({**MESSAGES, "chat_template_kwargs": given})
+    assert pair.template_arguments == {"think": False}
+    assert convert({**MESSAGES, "chat_template_kwargs": {"name": None}})[0].template_arguments is None
+
+
 def test_reference_log_probabilities_of_the_row() -> None:
     row = {**STRINGS, "ref_chosen_logps": -1, "ref_rejected_logps": -2.5}
     assert convert(row)[0].reference == (-1.0, -2.5)

@@ -3,9 +3,10 @@
 from itertools import permutations
 
 import pytest
-from format_rows import CHATML, MESSAGES, RANKED, SAFER, STRINGS, converter
+from format_rows import CHATML, HELPSTEER, MESSAGES, RANKED, SAFER, STRINGS, converter, converter_for
 
 from dpo.data.formats.convert import Converter, require_used
+from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import FORMATS, choose_format
 from dpo.errors import DataError
 
@@ -37,6 +38,33 @@ def test_no_match_lists_columns_the_closest_formats_and_the_setting() -> None:
     assert lines[0].startswith("  strings (")
     assert lines[0].endswith("lacks rejected (or rejected_response, rejected_answer, response_k, ...), is it reject?")
     assert all(name in message for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("row", "first"),
+    [
+        ({"promt": "q", "choosen": "c", "rejected": "r"}, "strings ("),  # not one of the others that lack less
+        ({"prompt": "q", "responses": ["a", "b"]}, "most rows lack ranks, scores or dimensions that order the answers"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "swift ("),
+        ({"prompt": "q", "completion": "a", "label": "good"}, "most rows lack a label that is true/false, or 1/0"),
+    ],
+)
+def test_the_closest_format_comes_first_and_what_rows_lack_is_said(row: dict[str, object], first: str) -> None:
+    with pytest.raises(DataError) as error:
+        converter(row)
+    line = next(line for line in str(error.value).splitlines() if line.startswith("  "))
+    assert first in line
+
+
+def test_columns_that_nothing_reads_are_told() -> None:
+    row = {**STRINGS, "system": "s", "id": 7, "question": "q", "empty": None}
+    assert converter(row).describe().endswith("; columns not read: id, question")
+    assert "not read" not in converter({**STRINGS, "margin": 1, "tools": None}).describe()
+    many = converter({**STRINGS, **{f"c{n}": n for n in range(10)}}).describe()
+    assert many.endswith("not read: c0, c1, c2, c3, c4, c5, c6, c7 and 2 more")
+    listed = [{**row, "id": n} for n, row in enumerate(HELPSTEER)]
+    assert converter_for(listed, FormatSettings(), "a").describe().endswith("; columns not read: id")
+    assert "not read" not in converter({**STRINGS, "chosen": " ", "id": 7}).describe()  # a bad row
 
 
 def test_columns_of_no_format_at_all() -> None:

@@ -15,7 +15,7 @@ from dpo.data.findings.measure import measure
 from dpo.data.findings.suspects import Suspect
 from dpo.data.pair import Pair, Reject
 from dpo.data_report.html import VOID, Html, tag, text
-from dpo.data_report.page import render
+from dpo.data_report.page import STYLE, render
 from dpo.data_report.report import DataReport, write
 from dpo.data_report.shown import ANSWER, BEFORE, shown_pair
 
@@ -136,10 +136,15 @@ def test_clean_pairs_have_a_calm_page() -> None:
 def test_a_page_of_few_unpaired_rows() -> None:
     pairs = [pair(p, c, "", n) for n, (p, c, _) in enumerate(map(texts, clean_pairs(5)))]
     said = Page(render(report_on(pairs))).all_text
-    assert "Too few pairs to tell." in said and "5 rows have one answer only" in said
+    assert "There are no pairs to compare." in said and "5 rows have one answer only" in said
 
 
-@pytest.mark.parametrize("answer", ["no", "partly", "yes", "unknown"])
+def test_scored_text_has_the_colour_of_its_side() -> None:
+    colours = {one.strip(): colour for one, colour in re.findall(r"([^{}]*\bmark) \{ background: (#\w+)", STYLE)}
+    assert colours.keys() == {"mark", ".rejected mark"} and colours["mark"] != colours[".rejected mark"]
+
+
+@pytest.mark.parametrize("answer", ["no", "partly", "yes", "unknown", "unpaired"])
 def test_every_verdict_has_its_words(answer: str) -> None:
     report = report_on(clean_pairs(40))
     report.verdict = replace(report.verdict, answer=answer)

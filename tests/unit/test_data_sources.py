@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from data_prepared import prepared, write
 
-from dpo.build_data import build_groups
-from dpo.config.schema import DataConfig, LossConfig, RunConfig, SftLossConfig, SigmoidLossConfig, SourceConfig
+from dpo.build_groups import build_groups
+from dpo.config.losses import LossConfig, SftLossConfig, SigmoidLossConfig
+from dpo.config.schema import DataConfig, RunConfig, SourceConfig
 from dpo.data.read.sources import source_names, training_origins
 from dpo.errors import DataError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 
 
 def rows(count: int, name: str) -> list[dict[str, Any]]:
@@ -84,6 +85,14 @@ def test_one_source_alone_is_seen_once(tmp_path: Path) -> None:
     result = prepared(DataConfig(path=write(tmp_path / "a.jsonl", rows(7, "a"))), 0.0, tmp_path / "cache")
     assert [rows.tolist() for rows in result.passes] == [list(range(7))]
     assert {pair.dataset for pair in result.train} == {"a"}
+
+
+def test_metrics_are_kept_apart_where_there_are_several_sources(tmp_path: Path) -> None:
+    """Of the training or of the held-out data; one source and held-out pairs of another are apart already."""
+    a, b, e = (write(tmp_path / f"{name}.jsonl", rows(6, name)) for name in "abe")
+    several = DataConfig(sources=[SourceConfig(path=a), SourceConfig(path=b)], eval_path=e)
+    assert prepared(several, 0.0, tmp_path / "cache").datasets == ["a", "b", "e"]
+    assert prepared(DataConfig(path=a, eval_path=e), 0.0, tmp_path / "cache").datasets == []
 
 
 def test_prompts_of_all_sources_are_split_together(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_templates import DATED
+from data_templates import DATED, many, says, user
 from data_tokenizers import CHATML, tiny_tokenizer
 
+from dpo.data.pair import Reject
 from dpo.data.text.template import ChatTemplate, TemplateProblem, choose_template, end_of_turn_span
+from dpo.data.text.tokenize import tokenize_pairs
 from dpo.errors import ModelError
 
 CONVERSATION = [
@@ -150,6 +152,25 @@ def test_arguments_reach_the_template() -> None:
 def test_arguments_that_would_be_ignored_are_refused(setting: str, arguments: dict[str, Any], part: str) -> None:
     with pytest.raises(ModelError, match=part):
         choose_template(tiny_tokenizer(template=ASKING), setting, arguments)
+
+
+def test_a_row_gives_arguments_of_its_own() -> None:
+    tokenizer = tiny_tokenizer(template="{{ mood }}" + CHATML)
+    given = (None, {"mood": "glad</s>"})
+    pairs = [many([user("Q")], [says("A")], template_arguments=arguments) for arguments in given]
+    template = choose_template(tokenizer, "auto", {"mood": "calm"})
+    found = list(tokenize_pairs(pairs, tokenizer, template))
+    prompts = [tokenizer.decode(one.prompt_ids).partition("<|im_start|>")[0] for one in found]
+    assert prompts == ["calm", "glad</s>"]
+    assert tokenizer.eos_token_id not in found[1].prompt_ids
+    assert len({pair.id for pair in pairs}) == len({pair.prompt_hash for pair in pairs}) == 2
+
+
+def test_a_row_cannot_give_what_comes_from_other_columns() -> None:
+    tokenizer = tiny_tokenizer(template=ASKING)
+    pair = many([user("Q")], [says("A")], template_arguments={"messages": []})
+    found = next(tokenize_pairs([pair], tokenizer, choose_template(tokenizer, "auto")))
+    assert isinstance(found, Reject) and "messages, which come from other columns" in found.detail
 
 
 def test_a_template_of_its_own_for_tools() -> None:

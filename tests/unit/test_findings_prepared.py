@@ -10,7 +10,7 @@ from data_tokenizers import CHATML, tiny_tokenizer
 
 from dpo.config.schema import DataConfig
 from dpo.data.findings.features import DTYPES, features
-from dpo.data.findings.prepared import columns_of, measure_sets
+from dpo.data.findings.prepared import columns_of, measure_sets, step_for
 from dpo.data.pair import Pair
 from dpo.data.prepare import prepare
 from dpo.data.sets import DataSets
@@ -87,6 +87,28 @@ def test_two_sources_and_lost_rows_are_one_account(tmp_path: Path) -> None:
     assert found.limits.pairs == 46 and found.limits.dropped == 1 and found.limits.beyond[256] == 1
     assert {source.name: source.pairs for source in found.sources} == {"a": 30, "b": 12}
     assert found.faults["rejected_refuses"] == 42
+
+
+def test_of_very_many_pairs_some_prompts_are_looked_at_with_all_their_pairs(tmp_path: Path) -> None:
+    values = [row for i in range(300) for row in rows(2, f"king {i}")]
+    long = [{"prompt": f"What is {i}?", "chosen": "long " * 60, "rejected": "no"} for i in range(90)]
+    sets = prepared(tmp_path, [*values, *long])
+    whole, part = (measure_sets(sets, lambda ids: "", step) for step in (1, step_for(sets, 200)))
+    assert step_for(sets, whole.pairs) == 1 and step_for(sets, 200) == 3
+    assert part.pairs == pytest.approx(whole.pairs / 3, rel=0.25)
+    columns = columns_of(sets, 3)
+    prompts = columns.column("prompt")
+    of_these = np.isin(columns_of(sets).column("prompt"), prompts)
+    assert int(of_these.sum()) == part.pairs == len(prompts), "a prompt without one of its pairs"
+    assert part.limits.dropped / part.limits.pairs == pytest.approx(whole.limits.dropped / whole.limits.pairs, rel=0.1)
+    assert part.rows_read == whole.rows_read
+
+
+def test_a_single_prompt_with_very_many_pairs_is_looked_at_whole(tmp_path: Path) -> None:
+    sets = prepared(tmp_path, rows(9, "king"))
+    only = {int(value) for value in columns_of(sets).column("prompt")}
+    step = next(n for n in range(2, 99) if all(value % n for value in only))
+    assert measure_sets(sets, lambda ids: "", step).pairs == 9
 
 
 def test_what_a_mixture_repeats_counts_once(tmp_path: Path) -> None:

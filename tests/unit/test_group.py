@@ -78,7 +78,7 @@ def test_no_pair_is_lost_or_changed(rows: list[tuple[list[int], list[int], list[
 
 def test_chosen_alone() -> None:
     (group,) = chosen_alone([pair([1], [2, 3], [4])])
-    assert (group.responses, group.pairs, group.n_pairs, group.n_common) == ([[2, 3]], [], 1, 0)
+    assert (group.responses, group.pairs, group.n_pairs, group.n_common) == ([[2, 3]], [(0, None)], 1, 0)
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])

@@ -69,6 +69,8 @@ OTHER_RESULT = [
     "reference.path=somewhere",
     "reference=moving",
     "loss=sft",
+    "loss=hinge",
+    "loss=mix",
     "loss.beta=0.2",
     "loss.label_smoothing=0.1",
     "optim.lr=0.000001",
@@ -277,6 +279,14 @@ def test_a_resumed_run_may_not_change_what_it_computes(override: str) -> None:
 def test_a_reference_that_moves_otherwise_is_another_run(setting: str) -> None:
     assert refused(["reference=moving"], ["reference=moving", setting])
     assert name("reference=moving", setting) != name("reference=moving")
+
+
+def test_another_term_of_a_mix_is_another_run() -> None:
+    one, other = ("loss=mix", "loss.terms=[{name: sigmoid, beta: 0.1}]"), ("loss=mix",)
+    assert run_name(composed(*one)) != run_name(composed(*other))
+    found = changes(as_dict(composed(*one)), as_dict(composed(*other)), {}, {})
+    assert found.refused and found.refused[0].startswith("loss.terms.0.weight: ")
+    assert changes(as_dict(composed(*one)), as_dict(composed(*one)), {}, {}).refused == []
 
 
 def test_a_checkpoint_continues_with_the_other_form_of_moments() -> None:

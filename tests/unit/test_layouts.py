@@ -259,7 +259,7 @@ def test_a_prompt_is_computed_once() -> None:
         len(group.prompt_ids) + len(response) - 1 for group in GROUPS for response in group.responses
     )
     for batch in (packed, padded):
-        assert batch.n_tokens == sum(len(group.prompt_ids) + group.response_tokens for group in GROUPS)
+        assert batch.counts.tokens == sum(len(group.prompt_ids) + group.response_tokens for group in GROUPS)
         assert batch.pairs.tolist() == [[0, 1], [2, 3], [2, 4], [5, 6], [7, 8], [9, 10], [9, 11], [12, 13]]
     for name in ("targets", "response", "tokens", "pairs"):
         assert torch.equal(getattr(packed, name), getattr(padded, name))
@@ -282,7 +282,7 @@ def test_varlen_tables_describe_the_same_segments() -> None:
 def test_a_filler_runs_forward_and_counts_nothing() -> None:
     for layout in ("packed", "padded"):
         filler = collate([], layout)
-        assert (filler.n_pairs, filler.n_tokens, len(filler.pairs), filler.pair_ids) == (0, 0, 0, [])
+        assert (filler.n_pairs, filler.counts.tokens, len(filler.pairs), filler.pair_ids) == (0, 0, 0, [])
         logps = Scorer(random_model(PACKED["qwen2, tied"]), layout)(filler)
         assert logps.shape == (1,) and logps.isfinite().all()
 

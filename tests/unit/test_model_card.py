@@ -47,6 +47,23 @@ def test_figures_and_settings_are_in_it() -> None:
     assert "beta: 0.37" in card and "lora, merged" in card and "torch " in card
 
 
+def test_a_model_without_an_owner_is_on_the_hub_too() -> None:
+    assert head(model_card(composed("model=hf", "model.path=gpt2", "data.path=gone.jsonl"), ROWS)) == {
+        "base_model": "gpt2",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["preference-optimization", "sigmoid"],
+    }
+
+
+def test_it_says_how_it_was_trained_and_of_rewards_only_where_there_are_any() -> None:
+    card = model_card(composed("data.demo=60"), ROWS)
+    assert "the tiny model built in code" in card and "generated demo pairs" in card
+    assert "arXiv:2305.18290" in card and "Rewards are" in card
+    card = model_card(composed("data.demo=60", "loss=sft"), [{"step": 1, "split": "train", "loss": 3.5}])
+    assert "maximum likelihood" in card and "arXiv:2305.18290" not in card and "Rewards are" not in card
+
+
 def test_a_key_in_a_setting_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("model=hf", "model.path=owner/base-7b", "data.path=correct-horse-battery.jsonl")
     monkeypatch.setenv("STORE_PASSWORD", "correct-horse-battery")  # only now: composing would refuse it

@@ -13,7 +13,7 @@ from dpo.optim import (
     default_lr,
     learning_rate,
     parameter_groups,
-    require_packages,
+    require_optimizer,
 )
 
 pytestmark = pytest.mark.unit
@@ -133,6 +133,6 @@ def test_the_fused_step_equals_the_plain_one() -> None:
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    require_packages(OptimConfig())
+    require_optimizer(OptimConfig())
     with pytest.raises(EnvironmentProblem, match="pip install 'bitsandbytes"):
-        require_packages(OptimConfig(kind="adamw_8bit"))
+        require_optimizer(OptimConfig(kind="adamw_8bit"))

@@ -120,7 +120,8 @@ def test_any_step_is_known_without_the_ones_before() -> None:
 def test_a_step_counts_its_pairs_and_tokens() -> None:
     groups = [group(7, [3, 4], "a"), group(2, [5, 1, 9], "b"), group(4, [6], "c")]
     step = DataPlan(groups, seed=0, global_batch_size=100).step(0)
-    assert (step.n_pairs, step.n_response_tokens, step.n_tokens) == (1 + 2 + 1, 7 + 15 + 6, 14 + 17 + 10)
+    counts = step.counts
+    assert (counts.pairs, counts.response_tokens, counts.tokens) == (1 + 2 + 1, 7 + 15 + 6, 14 + 17 + 10)
 
 
 def test_the_digest_names_pairs_and_order() -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dpo.data.batch import PromptGroup
+from dpo.data.batch import Judged, PromptGroup
 from dpo.data.loader import Loader
 from dpo.data.plan import DataPlan
 from dpo.data.plan_table import plan_table
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.unit
 
 def group(i: int, n_answers: int) -> PromptGroup:
     """Prompt of 10 + i tokens, answers of 3, 4, 5, ..., the first preferred to each other; one answer: only learnt."""
-    pairs = [(0, k) for k in range(1, n_answers)]
+    pairs: list[Judged] = [(0, k) for k in range(1, n_answers)] or [(0, None)]
     return PromptGroup(
         prompt_ids=[1] * (10 + i),
         responses=[[2, i, *[5] * (k + 1)] for k in range(n_answers)],
         pairs=pairs,
-        pair_ids=[f"{i}.{k}" for k in range(max(1, len(pairs)))],
-        sources=[f"pairs.jsonl:{i}{k}" for k in range(max(1, len(pairs)))],
+        pair_ids=[f"{i}.{k}" for k in range(len(pairs))],
+        sources=[f"pairs.jsonl:{i}{k}" for k in range(len(pairs))],
     )
 
 

@@ -232,7 +232,7 @@ def test_only_the_libraries_warnings_are_hidden(logger: logging.Logger, monkeypa
 
 def test_setup_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from dpo.log import setup_logging; import dpo.progress, dpo.report, dpo.records, dpo.track;"
+        "import sys; from dpo.log import setup_logging; import dpo.progress, dpo.report, dpo.records, dpo.track.choose;"
         "setup_logging(True);"
         "print([m for m in ('torch', 'transformers', 'wandb', 'matplotlib', 'tqdm') if m in sys.modules])"
     )

@@ -2,13 +2,19 @@
 
 import pytest
 
+from dpo.data.batch import Counts
 from dpo.data.plan import StepPlan
 from dpo.progressed import Progressed
 
 pytestmark = pytest.mark.unit
 
 PLAN = StepPlan(
-    step=0, epoch=0.1, groups=[0], members=[], n_pairs=16, n_response_tokens=100, n_tokens=150, digest="00000000"
+    step=0,
+    epoch=0.1,
+    groups=[0],
+    members=[],
+    counts=Counts(pairs=16, tokens=150),
+    digest="00000000",
 )
 
 

@@ -9,7 +9,8 @@ import pytest
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.data.formats.table import FORMATS, format_table
-from dpo.metrics import LOGPS, REWARDS
+from dpo.losses.table import loss_table
+from dpo.metric_table import metric_table
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -56,5 +57,14 @@ def test_named_files_exist() -> None:
         assert (ROOT / path.rstrip(".")).exists(), path
 
 
-def test_every_metric_is_explained() -> None:
-    assert [name for name in (*REWARDS, *LOGPS) if f"`{name}`" not in TEXT] == []
+def test_the_table_of_metrics_is_the_registry() -> None:
+    """To renew it: `python -c 'from dpo.metric_table import *; print(metric_table())'`"""
+    _, rest = TEXT.split("<!-- metrics, made by dpo/metric_table.py -->\n")
+    assert rest.split("<!-- end of metrics -->")[0].strip() == metric_table().strip()
+
+
+def test_the_table_of_losses_is_the_registry() -> None:
+    """Between its two comment lines. To renew it:
+    `python -c 'from dpo.losses.table import *; print(loss_table())'`"""
+    _, rest = TEXT.split("<!-- losses, made by dpo/losses/table.py -->\n")
+    assert rest.split("<!-- end of losses -->")[0].strip() == loss_table().strip()

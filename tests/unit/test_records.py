@@ -5,6 +5,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy
 import pytest
 
 from dpo.records import (
@@ -130,7 +131,6 @@ def test_numbers_that_are_none_stay_visible_in_strict_json(tmp_path: Path) -> No
 
 
 def test_numbers_of_other_libraries_and_what_cannot_be_written(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
     assert strict(encode_line({"a": numpy.float32(0.5), "b": numpy.int64(3), "c": numpy.float64("nan"), "d": [1, ()]}))
     assert strict(encode_line({"a": numpy.float32("inf")})) == {"a": "Infinity"}
     path = tmp_path / "metrics.jsonl"

@@ -14,7 +14,8 @@ import torch
 from one_worker import world
 
 from dpo import build_reference
-from dpo.build_data import Sides, build_data, build_groups, build_text
+from dpo.build_data import build_data, build_text
+from dpo.build_groups import Sides, build_groups
 from dpo.config.checks import check
 from dpo.config.compose import compose_run
 from dpo.config.derive import derive
@@ -25,7 +26,7 @@ from dpo.data.groups import group_pairs
 from dpo.data.pair import TokenizedPair
 from dpo.data.text.limits import TokenLimits, fit
 from dpo.errors import DataError
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model import attention
 from dpo.model.source import policy_source
 from dpo.model.tiny import build_tiny_model
@@ -248,3 +249,25 @@ def test_every_part_is_read_back_as_written(tmp_path: Path) -> None:
     (part,) = (tmp_path / "reference_cache").glob("*/part-*.safetensors")
     found = read_part(part)
     assert (found.logps < 0).all() and (found.tokens > 0).all() and found.keys.dtype == "S16"
+
+
+def test_of_unpaired_rows_what_is_there_is_computed(tmp_path: Path, said: Callable[[], str]) -> None:
+    """And the answers to other prompts beside it; of an absent answer nothing."""
+    rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}.", "label": n % 3 == 0} for n in range(12)]
+    rows += [{"prompt": f"Count {n}.", "chosen": f"{n}!", "rejected": f"No {n}."} for n in range(6)]
+    for name, some in (("single", rows[:12]), ("pairs", rows[12:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    sources = ",".join(f"{{path: {tmp_path}/{name}.jsonl}}" for name in ("single", "pairs"))
+    settings = ("data.path=null", f"data.sources=[{sources}]", "loss=kto", "eval.fraction=0.3")
+    groups = filled(tmp_path, *settings)
+    assert all(group.reference is not None for section in groups.sections for group in section)
+    lengths = [len(group.reference or []) - len(group.responses) for section in groups.sections for group in section]
+    assert {*lengths} == {0}
+    n_answers = sum(group.counts.answers for group in (*groups.train, *groups.held_out))
+    assert n_answers == 12 + 2 * 6
+    n_other = sum(len(group.responses) for section in groups.sections[2:] for group in section)
+    assert f"0 of {n_answers + n_other} responses found" in said()
+    again = filled(tmp_path, *settings)
+    assert f"{n_answers + n_other} of {n_answers + n_other} responses found" in said()
+    values = [[group.reference for group in section] for section in groups.sections]
+    assert [[group.reference for group in section] for section in again.sections] == values

@@ -71,7 +71,7 @@ def test_what_belongs_to_the_row_stays_whole(size: int) -> None:
         part = shard_sequence(whole, rank, size)
         for field in ("tokens", "pairs"):
             assert torch.equal(getattr(part, field), getattr(whole, field))
-        assert (part.n_pairs, part.n_tokens, part.n_response_tokens) == (3, whole.n_tokens, 17)
+        assert (part.n_pairs, part.counts.response_tokens) == (3, 17) and part.counts == whole.counts
 
 
 def test_the_filling_is_a_segment_that_nobody_else_sees() -> None:

@@ -28,6 +28,7 @@ def record(step: int, **changes: float) -> dict[str, Any]:
         "rewards/accuracies": 0.5 + 0.3 * learnt + 0.03 * noise,
         "rewards/margins": 1.5 * learnt,
         "rewards/chosen": -0.5 * learnt,
+        "kl/chosen": -5.0 * learnt,
         "logps/chosen": -200.0 - 5.0 * learnt + 8.0 * noise,
         **changes,
     }
@@ -71,18 +72,21 @@ def test_an_accuracy_that_stays_at_one_half() -> None:
 def test_chosen_answers_that_collapse() -> None:
     """From -200 to below -300 nats while margins grow; without that it is another kind of fault."""
     falling = [record(step, **{"logps/chosen": -200.0 - step}) for step in range(1, 300)]
-    (text,) = seen(symptoms(), falling)
-    assert "logps/chosen fell from -205.5 to" in text
+    text, again = seen(symptoms(), falling)
+    assert "logps/chosen fell from -205.5 to -308" in text
+    assert "logps/chosen fell from -205.5 to -411" in again, "once more, when the fall has doubled"
     assert "guard.chosen_drop=0.5" in text
-    assert "loss.beta (0.1)" in text
+    assert "Raise loss.beta (0.1)" in text
+    assert "loss=rpo" in text
+    other, _ = seen(Symptoms(GuardConfig(), OptimConfig(lr=5e-7), beta=None), falling)
+    assert "Lower optim.lr (5e-07)" in other and "loss.beta" not in other
     assert seen(symptoms(), [row | {"rewards/margins": -row["rewards/margins"]} for row in falling]) == []
     assert seen(symptoms(chosen_drop=None), falling) == []
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_policy_far_from_its_reference(sign: int) -> None:
-    """A reward of 12 is 120 nats at beta 0.1."""
-    records = [record(step, **{"rewards/chosen": sign * 0.1 * step}) for step in range(1, 130)]
+    records = [record(step, **{"kl/chosen": sign * step}) for step in range(1, 130)]
     (text,) = seen(symptoms(), records)
     assert text.startswith("step 105: the policy is "), "the mean of steps 96 to 105 is the first over 100 nats"
     assert f"{sign * 100.5:+.4g} nats" in text

@@ -7,17 +7,18 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from dpo.config.schema import OptimConfig, SigmoidLossConfig
-from dpo.data.batch import PromptGroup
+from dpo.config.losses import SigmoidLossConfig
+from dpo.config.schema import OptimConfig
+from dpo.data.batch import Counts, PromptGroup
 from dpo.data.collate import collate
 from dpo.distributed.plain import PlainEngine
 from dpo.distributed.world import World
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.model import attention
 from dpo.model.reference import FrozenReference
 from dpo.model.scorer import Scorer
 from dpo.model.tiny import build_tiny_model
-from dpo.step import train_step
+from dpo.step import Work, train_step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -44,8 +45,13 @@ def test_a_step_waits_once(precision: str) -> None:
     loss = Loss(SigmoidLossConfig())
 
     def compute(seed: int) -> None:
-        batches = ((collate(groups(seed + i), "packed").to(device), i == 2) for i in range(3))
-        train_step(engine, FrozenReference(frozen), batches, loss, denominator=9)
+        work = Work(
+            batches=lambda: ((collate(groups(seed + i), "packed").to(device), i == 2) for i in range(3)),
+            n_batches=3,
+            mismatched=list,
+            counts=Counts(pairs=9, answers=18, response_tokens=171, chosen_tokens=72, tokens=351),
+        )
+        train_step(engine, FrozenReference(frozen), work, loss, world)
 
     compute(0)  # libraries and buffers
     engine.step(1e-4)

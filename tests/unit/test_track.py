@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from tracking import KEY, clean, own_lines, tracker  # noqa: F401
 
-from dpo import track
 from dpo.config.schema import TrackConfig
-from dpo.track import NullTracker, has_key, make_tracker, metric_names, wanted_mode
-from dpo.wandb_file import messages, told, values
+from dpo.track import wandb_tracker
+from dpo.track.choose import make_tracker, wanted_mode
+from dpo.track.reach import has_key
+from dpo.track.tracker import NullTracker, metric_names
+from dpo.track.wandb_file import messages, told, values
 
-wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.unit
 
 
@@ -87,7 +89,7 @@ def test_resume_goes_on_under_the_same_id_and_an_id_is_made(tmp_path: Path) -> N
 
 def test_a_kill_loses_little_of_an_offline_run(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, time; from pathlib import Path; from dpo.track import WandbTracker;"
+        "import os, signal, sys, time; from pathlib import Path; from dpo.track.wandb_tracker import WandbTracker;"
         "tracking = WandbTracker(folder=Path(sys.argv[1]), mode='offline'); tracking.start({}, 'demo', 'killed');"
         "[tracking.log({'step': s, 'loss': 1.0}, s) for s in range(1, 31)]; time.sleep(1.6);"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -104,7 +106,8 @@ def test_a_killed_run_goes_on_without_gap_or_repetition(tmp_path: Path) -> None:
     rows = [{"step": s, "split": "train", "loss": s / 7, "grad_norm": 1.0} for s in range(1, 41)]
     rows.insert(20, {"step": 20, "split": "eval", "loss": 0.25})
     code = (
-        "import json, os, signal, sys, time; from pathlib import Path; from dpo.track import WandbTracker;"
+        "import json, os, signal, sys, time; from pathlib import Path;"
+        "from dpo.track.wandb_tracker import WandbTracker;"
         "tracking = WandbTracker(folder=Path(sys.argv[1]), mode='offline'); tracking.start({}, 'demo', 'killed');"
         "[tracking.log(row, row['step']) for row in json.loads(sys.argv[2])]; time.sleep(1.6);"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -132,6 +135,27 @@ def test_a_killed_run_goes_on_without_gap_or_repetition(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("wandb/offline-run-*-killed"))) == 3
     expected = [(row["step"], name, value) for row in rows for name, value in metric_names(row).items()]
     assert sorted(found) == sorted(expected)
+
+
+def test_a_histogram_arrives_with_its_edges_and_once(tmp_path: Path) -> None:
+    row = {"step": 1, "split": "train", "rewards/margins_histogram": {"1": 2, "3": 1}}
+    for _ in range(2):
+        tracking = tracker(tmp_path)
+        tracking.start({}, "demo", "spread")
+        tracking.log(row, 1)
+        tracking.finish()
+        time.sleep(1.1)  # the folders are named by the second
+    files = sorted(tmp_path.glob("wandb/offline-run-*-spread/*.wandb"))
+    rows = [
+        values(message.history.item)
+        for file in files
+        for message in messages(file)
+        if message.WhichOneof("record_type") == "history"
+    ]
+    assert len(files) == 2
+    (found,) = [row["rewards/margins_histogram"] for row in rows]
+    assert (found["_type"], found["values"]) == ("histogram", [2, 0, 1])
+    assert found["bins"] == pytest.approx([2**-10, 2**-9.75, 2**-9.5, 2**-9.25])
 
 
 def test_half_a_record_ends_the_file(tmp_path: Path) -> None:
@@ -171,7 +195,7 @@ def test_mute_server_means_offline_with_the_same_id(
 ) -> None:
     """It accepts the connection and never answers, as a captive network does."""
     caplog.set_level(logging.INFO, "dpo")
-    monkeypatch.setattr(track, "INIT_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_tracker, "INIT_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -204,8 +228,8 @@ def test_a_dead_helper_costs_one_line(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_a_hanging_call_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(track, "CALL_SECONDS", 0.2)
-    monkeypatch.setattr(track, "_teardown", lambda: None)
+    monkeypatch.setattr(wandb_tracker, "CALL_SECONDS", 0.2)
+    monkeypatch.setattr(wandb_tracker, "_teardown", lambda: None)
 
     class Hanging:
         def log(self, *_: Any, **__: Any) -> None:
@@ -237,7 +261,8 @@ def test_a_failing_start_does_not_stop_the_run(
 
 def test_online_without_a_key_asks_nothing_on_a_terminal(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dpo.log import setup_logging; from dpo.track import WandbTracker;"
+        "import sys; from pathlib import Path; from dpo.log import setup_logging;"
+        "from dpo.track.wandb_tracker import WandbTracker;"
         "setup_logging(True); tracking = WandbTracker(folder=Path(sys.argv[1]), mode='online');"
         "tracking.start({}, 'demo', 'asks'); tracking.finish()"
     )

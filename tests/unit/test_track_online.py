@@ -10,10 +10,10 @@ import pytest
 from tracking import KEY, clean, own_lines, tracker  # noqa: F401
 from wandb_server import FakeWandb, fake_wandb
 
-from dpo import track
 from dpo.progress import Progress
 from dpo.recorder import Recorder
 from dpo.records import RunFolder, read_metrics
+from dpo.track import wandb_tracker
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +49,7 @@ def test_a_server_that_fails_in_mid_run_costs_no_number(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is gone, answers no more, or refuses the key: metrics.jsonl has every step, and the end is not held up."""
-    monkeypatch.setattr(track, "FINISH_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_tracker, "FINISH_SECONDS", 2.0)
     with fake_wandb() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)

@@ -7,12 +7,16 @@ import torch
 from one_worker import world
 from torch import Tensor
 
+from dpo.config.losses import SigmoidLossConfig
 from dpo.distributed.engine import Stepped
 from dpo.distributed.world import World
-from dpo.metrics import NAMES
+from dpo.losses.loss import Loss
+from dpo.metrics import StepStats
 from dpo.window import Window
 
 pytestmark = pytest.mark.unit
+
+LOSS = Loss(SigmoidLossConfig())
 
 
 class Gathering(World):
@@ -37,6 +41,7 @@ def saved(everyone: Tensor) -> str:
     """The text in a manifest."""
     window = Window(
         world=one_of(len(everyone), 0, everyone),
+        loss=LOSS,
         seconds=1.5,
         stepped=Stepped(grad_norm=0.1),
         lr=1e-6,
@@ -48,7 +53,7 @@ def saved(everyone: Tensor) -> str:
 
 
 def loaded(text: str, size: int) -> list[Window]:
-    windows = [Window(world=one_of(size, rank)) for rank in range(size)]
+    windows = [Window(world=one_of(size, rank), loss=LOSS) for rank in range(size)]
     for window in windows:
         window.load_state_dict(json.loads(text))
     return windows
@@ -56,7 +61,9 @@ def loaded(text: str, size: int) -> list[Window]:
 
 @pytest.fixture
 def everyone() -> Tensor:
-    return torch.randn(2, len(NAMES), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 3
+    return (
+        torch.randn(2, len(StepStats(LOSS).names), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 3
+    )
 
 
 def test_every_worker_gets_its_own_sums_back(everyone: Tensor) -> None:
@@ -74,7 +81,7 @@ def test_other_workers_get_the_total_once(size: int, everyone: Tensor) -> None:
 
 
 def test_nothing_since_the_last_record() -> None:
-    (window,) = loaded(json.dumps(Window(world=world()).state_dict()), 1)
+    (window,) = loaded(json.dumps(Window(world=world(), loss=LOSS).state_dict()), 1)
     assert window.stepped is None and not window.stats.sums.any()
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dpo.distributed.watchdog import Watchdog
 
 SECONDS = 60.0  # a worker that never comes fails the test instead of blocking it
@@ -20,9 +23,11 @@ class Meeting:
 
 
 class ThreadWorld:
-    """What checkpoints ask of a `World`."""
+    """What checkpoints and steps ask of a `World`."""
 
     zero = 0
+    device = torch.device("cpu")
+    sequence_size = 1
 
     def __init__(self, rank: int, meeting: Meeting):
         self.rank, self.size, self.is_main, self._meeting = rank, meeting.size, rank == 0, meeting
@@ -34,6 +39,13 @@ class ThreadWorld:
         found = list(self._meeting.values)
         self._meeting.barrier.wait()
         return found
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank
+
+    def data_sum(self, values: Tensor) -> Tensor:
+        return values.copy_(sum(self.collect(values.clone())))
 
     def agree(self, flag: bool) -> bool:
         return any(self.collect(flag))

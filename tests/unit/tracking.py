@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 
 from dpo.config.schema import TrackConfig
-from dpo.track import WandbTracker, make_tracker
+from dpo.track.choose import make_tracker
+from dpo.track.wandb_tracker import WandbTracker
 
-wandb = pytest.importorskip("wandb")
 KEY = "k" * 40  # wandb refuses shorter ones
 
 

@@ -52,16 +52,18 @@ class Finding:
 class Verdict:
     """Will this data teach length instead of quality?"""
 
-    answer: str  # "no", "partly", "yes" or "unknown"
+    answer: str  # "no", "partly", "yes", "unknown" (too few pairs) or "unpaired"
     sentence: str
 
 
 def verdict(measured: Measured) -> Verdict:
     bias = measured.bias
-    if bias is None or bias.pairs < ENOUGH_PAIRS:
-        return Verdict(
-            answer="unknown", sentence=f"{bias.pairs if bias else 0} pairs with two answers are too few to tell."
-        )
+    if bias is None:
+        lengths = ((name, measured.lengths.get(side)) for name, side in (("good", "chosen"), ("bad", "rejected")))
+        means = " and ".join(f"{name} ones {found.mean:,.0f}" for name, found in lengths if found)
+        return Verdict(answer="unpaired", sentence=f"Every row has a single answer. Tokens on average: {means}.")
+    if bias.pairs < ENOUGH_PAIRS:
+        return Verdict(answer="unknown", sentence=f"{bias.pairs} pairs have two answers; {ENOUGH_PAIRS} are needed.")
     warn, bad = THRESHOLDS["length"]
     share = _length_share(bias)
     means = f"Chosen answers have {bias.chosen_mean:,.0f} tokens on average, rejected ones {bias.rejected_mean:,.0f}."
@@ -201,5 +203,5 @@ def _lost(measured: Measured) -> Iterator[Finding]:
     count = sum(measured.rejects.values())
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in list(measured.rejects.items())[:3])
     sentence = f"{percent(count / rows)} of the rows ({count:,}) cannot be used: {reasons}."
-    action = "mend them, or leave them out with data.on_bad_row=skip"
+    action = "mend them (python -m dpo prepare lists each in rejects.jsonl); data.on_bad_row=skip does without"
     yield from _judged("bad_rows", count / rows, "Rows that cannot be used", sentence, action)

@@ -90,6 +90,7 @@ FORMATS = (
         columns={BESIDE: TURNS, CHOSEN: ANSWER, REJECTED: ANSWER},
         convert=_from_sharegpt,
         shape=_prompt_is_beside,
+        shape_says="a conversation that ends with a user turn",
     ),
     Format(
         name="messages",
@@ -98,6 +99,7 @@ FORMATS = (
         convert=_from_messages,
         absent=("conversations",),
         shape=_are_messages,
+        shape_says="{role, content} objects in chosen",
     ),
     Format(
         name="openai",

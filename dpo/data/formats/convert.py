@@ -15,6 +15,8 @@ from dpo.data.formats.prompts import unweighted
 from dpo.data.formats.recognise import objective_for, prompt_style, reading_notes, unused_settings
 from dpo.data.formats.settings import FormatSettings
 from dpo.data.formats.table import choose_format
+from dpo.data.formats.tools import parse_arguments
+from dpo.data.formats.unread import unread_columns, unread_note
 from dpo.data.formats.values import WRONG_TYPE, LeftOut, RowProblem, Values, parse_number
 from dpo.data.pair import Dropped, Pair, Reject
 from dpo.data.read.files import read_rows
@@ -24,6 +26,7 @@ from dpo.errors import DataError
 REFERENCE_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 NOT_TEXT = tuple(name + plural for name in ("image", "video", "audio") for plural in ("", "s"))
 SAMPLE = 1000  # rows looked at to recognise the format
+WATCHED = 100  # of these, to see which columns are read
 LOOKED_AT = 100_000  # rows until the first of them, where many cannot be read
 
 
@@ -58,6 +61,7 @@ class Converter:
         if (margin := parse_number(values.get("margin"), "margin")) is not None:
             judgement.margin = margin
         reference = _reference(values, judgement) if self.settings.reference_logps == "auto" else None
+        arguments = parse_arguments(values.get("chat_template_kwargs"))
         prompt = [unweighted(turn) for turn in judgement.prompt]
         return [
             Pair(
@@ -67,6 +71,7 @@ class Converter:
                 source=row.source,
                 dataset=self.dataset,
                 tools=judgement.tools,
+                template_arguments=arguments,
                 margin=one.margin,
                 reference=reference[::-1] if reference and one.swapped else reference,
                 remarks=one.remarks,
@@ -112,7 +117,7 @@ def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, 
     chosen = choose_format(settings.format, rows, where)
     read_as = replace(settings, plain_text=prompt_style(chosen, rows, settings))
     objective, note = objective_for(chosen, rows, read_as)
-    return Converter(
+    converter = Converter(
         format=chosen,
         settings=replace(read_as, objective=objective),
         dataset=dataset,
@@ -120,6 +125,9 @@ def converter_for(rows: Sequence[Values], settings: FormatSettings, where: str, 
         notes=[*reading_notes(chosen, read_as), *([note] if note else [])],
         unused=unused_settings(chosen, settings, objective),
     )
+    unread = unread_columns(chosen, rows[:WATCHED], replace(converter, encoded=()).pairs)
+    converter.notes += unread_note(unread)
+    return converter
 
 
 def _sound(rows: Sequence[Values], encoded: tuple[str, ...]) -> Iterator[Values]:

@@ -30,6 +30,7 @@ class Format:
     convert: Callable[[Values, FormatSettings], Judgement]  # raises RowProblem
     absent: tuple[str, ...] = ()  # columns that mean another format when they are there
     shape: Callable[[Values], bool] | None = None  # what a row has to look like besides; most of a sample must
+    shape_says: str = ""  # the same in words, for messages
     prompt: str = ""  # column whose text is a prompt without roles; "": it has none
     uses: tuple[str, ...] = ()  # other settings that have an effect on it: "preference", "ranked_pairs"
     joined: bool = False  # adjacent rows are answers to one prompt
@@ -46,15 +47,32 @@ class Format:
 
     def lacks(self, columns: Columns) -> list[str]:
         """What keeps `columns` from this format, one phrase per column."""
-        missing, wrong = [], []
-        for names, kinds in self.columns.items():
-            name = next((name for name in names.split("|") if name in columns), None)
-            if name is None:
-                near = difflib.get_close_matches(names.split("|")[0], columns, n=1, cutoff=0.75)
-                missing.append(f"lacks {spoken(names)}" + (f", is it {near[0]}?" if near else ""))
-            elif columns[name] not in kinds:
-                wrong.append(f"{name} is {columns[name]}, expected {' or '.join(kinds)}")
-        return missing + wrong
+        missing = [
+            f"lacks {spoken(names)}" + (f", is it {near}?" if near else "")
+            for names, near in self._missing(columns).items()
+        ]
+        return missing + self._wrong(columns)
+
+    def distance(self, columns: Columns) -> float:
+        """Share of its columns that are neither there nor under a name like theirs."""
+        strange = [names for names, near in self._missing(columns).items() if not near]
+        return (len(strange) + len(self._wrong(columns))) / len(self.columns)
+
+    def _missing(self, columns: Columns) -> dict[str, str]:
+        """Its columns that are not there -> one with a similar name, "" where none has."""
+        absent = [names for names in self.columns if not any(name in columns for name in names.split("|"))]
+        near = [difflib.get_close_matches(names.split("|")[0], columns, n=1, cutoff=0.75) for names in absent]
+        return {names: found[0] if found else "" for names, found in zip(absent, near, strict=True)}
+
+    def _wrong(self, columns: Columns) -> list[str]:
+        there = [
+            (next((n for n in names.split("|") if n in columns), ""), kinds) for names, kinds in self.columns.items()
+        ]
+        return [
+            f"{name} is {columns[name]}, expected {' or '.join(kinds)}"
+            for name, kinds in there
+            if name and columns[name] not in kinds
+        ]
 
 
 def spoken(names: str) -> str:

@@ -45,7 +45,9 @@ def check_prompt(prompt: list[Message]) -> None:
             "empty prompt", "the prompt has no text in its last turn" if prompt else "the prompt has no turns"
         )
     if prompt[-1]["role"] not in ENDS:
-        raise RowProblem("prompt does not end with a user turn", f"its last turn is {prompt[-1]['role']}")
+        raise RowProblem(
+            "prompt does not end with a user turn", f"its last turn is {prompt[-1]['role']}, expected user"
+        )
     for before, turn in zip([None, *prompt], prompt, strict=False):
         if turn["role"] == "tool" and (before is None or before["role"] not in ("assistant", "tool")):
             raise RowProblem("tool turn without a call", "a tool turn follows no assistant turn")

@@ -131,6 +131,7 @@ FORMATS = (
         convert=_from_transcripts,
         absent=("conversations", "instruction", "question"),
         shape=_is_hh,
+        shape_says='a dialogue "Human: ... Assistant: ..." in chosen or prompt',
     ),
     Format(
         name="strings",
@@ -139,6 +140,7 @@ FORMATS = (
         convert=_from_strings,
         absent=("conversations",),
         shape=_is_no_hh,
+        shape_says="texts other than dialogues of Human and Assistant",
         prompt="prompt",
     ),
     Format(
@@ -172,6 +174,7 @@ FORMATS = (
         convert=_from_texts,
         absent=("prompt", "instruction", "history", *QUESTION.split("|"), *BESIDE.split("|")),
         shape=_is_no_hh,
+        shape_says="texts other than dialogues of Human and Assistant",
         prompt=CHOSEN,
     ),
 )

@@ -40,15 +40,19 @@ def _from_ranked(row: Values, settings: FormatSettings) -> Judgement:
 
 def _from_good_and_bad(row: Values, settings: FormatSettings) -> Judgement:
     """Every chosen answer is better than every rejected one, and nothing is said within either list."""
-    lists = ((answer_items(row, name), score, name) for name, score in (("chosen", 1.0), ("rejected", 0.0)))
-    answers = [candidate(item, score, name) for items, score, name in lists for item in items]
+    sides = (("chosen", 1.0), ("rejected", 0.0))
+    answers = [candidate(item, score, name) for name, score in sides for item in _several(row, name)]
     return judged_list(row, answers, settings)
 
 
+def _several(row: Values, name: str) -> list[Any]:
+    return [row[name]] if isinstance(row.get(name), str) else answer_items(row, name)
+
+
 def _are_texts(row: Values) -> bool:
-    """Whether both lists hold answers, not the turns of one."""
-    lists = [row["chosen"], row["rejected"]]
-    return all(isinstance(items, list) and all(isinstance(item, (str, list)) for item in items) for items in lists)
+    """Whether a list holds answers, not the turns of one."""
+    lists = [items for items in (row["chosen"], row["rejected"]) if isinstance(items, list)]
+    return bool(lists) and all(isinstance(item, (str, list)) for items in lists for item in items)
 
 
 def _order(values: Values, ranks: str, scores: str) -> tuple[str, Any, int] | None:
@@ -122,15 +126,17 @@ FORMATS = (
         convert=_from_ranked,
         absent=("chosen", "rejected"),
         shape=_holds_order,
+        shape_says="ranks, scores or dimensions that order the answers",
         prompt=PROMPTS,
         uses=("ranked_pairs",),
     ),
     Format(
         name="good_and_bad",
-        description="prompt + chosen and rejected as lists of several answers each, scored 1 and 0",
-        columns={PROMPTS: ANSWER, "chosen": ("list",), "rejected": ("list",)},
+        description="prompt + chosen and rejected, of which either is a list of several answers: scored 1 and 0",
+        columns={PROMPTS: ANSWER, "chosen": ("list", "text"), "rejected": ("list", "text")},
         convert=_from_good_and_bad,
         shape=_are_texts,
+        shape_says="several answers in chosen or in rejected",
         prompt=PROMPTS,
         uses=("ranked_pairs",),
     ),

@@ -101,6 +101,7 @@ FORMATS = (
         convert=_from_ultrafeedback,
         absent=("chosen", "rejected"),
         shape=_are_annotated,
+        shape_says="annotations in every completion",
         prompt=PROMPTS,
         uses=("ranked_pairs",),
     ),

@@ -17,8 +17,8 @@ def judged_pair(row: Values, prompt: list[Message], chosen: list[Message], rejec
     judgement = Judgement(
         prompt=prompt,
         answers=[
-            Answer(turns=chosen, score=_score(row, CHOSEN)),
-            Answer(turns=rejected, score=_score(row, REJECTED)),
+            Answer(turns=chosen, score=_score(row, "chosen", CHOSEN)),
+            Answer(turns=rejected, score=_score(row, "rejected", REJECTED)),
         ],
         tools=parse_tools(row.get("tools")),
     )
@@ -26,6 +26,10 @@ def judged_pair(row: Values, prompt: list[Message], chosen: list[Message], rejec
     return judgement
 
 
-def _score(row: Values, names: str) -> float | None:
+def _score(row: Values, side: str, names: str) -> float | None:
+    """From a column of its own, or from the list `rating` in the `order` that distilabel's judges saw the sides in."""
     name, value = pick(row, names)
+    order, ratings = row.get("order"), row.get("rating")
+    if value is None and isinstance(order, list) and isinstance(ratings, list) and len(order) == len(ratings):
+        name, value = "rating", dict(zip(map(str, order), ratings, strict=True)).get(side)
     return parse_score(value, name)

@@ -54,8 +54,8 @@ def _column_text(columns: Columns) -> str:
 
 def _no_match(columns: Columns, where: str) -> str:
     """What the columns are, and what keeps them from the formats that come closest."""
-    ranked = sorted(FORMATS.values(), key=lambda entry: (-_share(entry, columns), len(entry.lacks(columns))))
-    near = [entry for entry in ranked[:CLOSEST] if _share(entry, columns)]
+    ranked = sorted(FORMATS.values(), key=lambda entry: (entry.distance(columns), -len(entry.columns)))
+    near = [entry for entry in ranked[:CLOSEST] if entry.distance(columns) < 1]
     told = [
         f"  {entry.name} ({entry.description}): {'; '.join(entry.lacks(columns)) or _other_shape(entry, columns)}"
         for entry in near
@@ -65,16 +65,14 @@ def _no_match(columns: Columns, where: str) -> str:
             f"the format of {where} is not recognised; its columns: {_column_text(columns)}.",
             *(["The closest formats:", *told] if told else ["No known format has one of them."]),
             f"Other formats: {', '.join(sorted(FORMATS.keys() - {entry.name for entry in near}))}.",
-            "Rename the columns, or name a format with data.format",
+            "Rename the columns (prompt, chosen and rejected as text is the simplest format), or name a format with "
+            "data.format",
         ]
     )
 
 
-def _share(entry: Format, columns: Columns) -> float:
-    """Share of the format's columns that are there."""
-    return 1 - len(entry.lacks(columns)) / len(entry.columns)
-
-
 def _other_shape(entry: Format, columns: Columns) -> str:
     foreign = [name for name in entry.absent if name in columns]
-    return f"has {', '.join(foreign)} besides" if foreign else "has these columns with other values"
+    if foreign:
+        return f"does not come with {' or '.join(foreign)}"
+    return f"most rows lack {entry.shape_says}"

@@ -1,4 +1,4 @@
-"""Tool schemas and tool calls, in the one form that chat templates read."""
+"""Tool schemas, tool calls and arguments, in the one form that chat templates read."""
 
 import json
 from typing import Any
@@ -23,6 +23,18 @@ def _schema(value: object, name: str) -> dict[str, Any]:
         raise RowProblem(WRONG_TYPE, f"{name} is {shorten(value)}, expected an object with a function")
     parse_text(function.get("name"), f"{name}.name")
     return {"type": "function", "function": _sound(function, name)}
+
+
+def parse_arguments(value: object, name: str = "chat_template_kwargs") -> dict[str, Any] | None:
+    """What a row gives the chat template besides its messages, as TRL's rows do: {"enable_thinking": false}; None when
+    there is nothing. `value`: an object (null in it is what Arrow tables make of an absent one) or its JSON. Raises
+    RowProblem."""
+    given = None if value is None or value == "" else from_json(value, name)
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise RowProblem(WRONG_TYPE, f"{name} is {type_name(given)}, expected an object")
+    return _sound({key: item for key, item in given.items() if item is not None}, name) or None
 
 
 def parse_calls(value: object, name: str) -> list[dict[str, Any]]:

@@ -17,8 +17,12 @@ class Duplicates:
 
 def find_duplicates(ids: NDArray[np.uint64]) -> Duplicates:
     """Tell the first row of every id from the later ones. `ids` [n]: content hashes of prompt and both answers."""
-    _, first, places = np.unique(ids, return_index=True, return_inverse=True)
-    original = first[places].astype(np.int64)
-    is_first = original == np.arange(len(ids))
-    dropped = np.flatnonzero(~is_first)
-    return Duplicates(kept=np.flatnonzero(is_first), dropped=dropped, first=original[dropped])
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1  # places in `order`: of all but the first of each id
+    firsts = np.searchsorted(ordered, ordered[repeats])
+    dropped, first = order[repeats], order[firsts]
+    by_row = np.argsort(dropped)
+    is_first = np.ones(len(ids), bool)
+    is_first[dropped] = False
+    return Duplicates(kept=np.flatnonzero(is_first), dropped=dropped[by_row], first=first[by_row])

@@ -191,6 +191,10 @@ class PairView:
     def __getitem__(self, number: int) -> TokenizedPair:
         return self.store.pair(int(self.rows[number]))
 
+    def some(self, numbers: NDArray[np.int64]) -> "PairView":
+        """These of them, in this order."""
+        return PairView(store=self.store, rows=self.rows[numbers])
+
     def column(self, name: str) -> NDArray[Any]:
         return self.store.take(name, self.rows)
 
@@ -203,6 +207,9 @@ class PairView:
 
 class PairList(list[TokenizedPair]):
     """A few pairs in memory, with the columns of a store."""
+
+    def some(self, numbers: NDArray[np.int64]) -> "PairList":
+        return PairList(self[number] for number in numbers.tolist())
 
     def column(self, name: str) -> NDArray[Any]:
         if name == KEYS:

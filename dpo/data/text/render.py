@@ -42,7 +42,7 @@ class Renderer:
 
     template: ChatTemplate
     encoder: Encoder
-    _prompt: object = field(default=None, init=False)  # the last one, with its tools
+    _prompt: object = field(default=None, init=False)  # the last one, with its tools and arguments
     _talk: Conversation = field(init=False)
     # Of the last prompt: its pieces by their text, and its answers by their content and their start.
     _prompts: dict[str, list[Piece]] = field(default_factory=dict, init=False)
@@ -72,11 +72,12 @@ class Renderer:
         return RenderedPair(prompt=prompt, chosen=chosen, rejected=rejected)
 
     def _conversation(self, pair: Pair) -> Conversation:
-        key = (pair.prompt, pair.tools)
+        key = (pair.prompt, pair.tools, pair.template_arguments)
         if self._prompt != key:
             hide = self.encoder.spelling.hide
+            template = self.template.given(hide(pair.template_arguments))
             talk = Conversation(
-                prompt=hide(pair.prompt), tools=hide(pair.tools), template=self.template, encoder=self.encoder
+                prompt=hide(pair.prompt), tools=hide(pair.tools), template=template, encoder=self.encoder
             )
             talk.require_whole_prompt()
             self._prompt, self._talk, self._prompts, self._answers = key, talk, {}, {}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +58,15 @@ class ChatTemplate:
         """The line for the log."""
         reason = f" ({', '.join(self.reasons)})" if self.reasons else ""
         return f"chat template: {self.name}{reason}, an answer ends with {self.end_of_turn}"
+
+    def given(self, arguments: dict[str, Any] | None) -> "ChatTemplate":
+        """This template with what a row gives it; of a name that it does not know it makes nothing. Raises
+        TemplateProblem."""
+        if not arguments:
+            return self
+        if taken := [name for name in TAKEN if name in arguments]:
+            raise TemplateProblem(f"chat_template_kwargs names {', '.join(taken)}, which come from other columns")
+        return replace(self, arguments={**self.arguments, **arguments})
 
     def render(
         self,

@@ -12,7 +12,7 @@ from dpo import cli
 from dpo.data.batch import PairLogps
 from dpo.distributed.engine import Stepped
 from dpo.distributed.plain import PlainEngine
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.trainer import Trainer
 
 RANK = os.environ.get("RANK", "0") == os.environ.get("POISON_RANK", "0")
@@ -35,11 +35,11 @@ def one_step(trainer: Trainer) -> None:
     now.update(loss=False, gradient=False)
 
 
-def value_and_slope(loss: Loss, logps: PairLogps) -> tuple[Tensor, Tensor]:
+def value_and_slope(loss: Loss, logps: PairLogps, *rest: Any) -> tuple[list[Tensor], Tensor]:
     """Infinite for the first pair."""
-    values, slope = value(loss, logps)
+    values, slope = value(loss, logps, *rest)
     if now["loss"]:
-        values[0] = math.inf
+        values[0][0] = math.inf
     return values, slope
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from dpo.build_data import build_data, build_groups
+from dpo.build_data import build_data
+from dpo.build_groups import build_groups
 from dpo.build_reference import fill_reference
 from dpo.config.compose import compose_run
 from dpo.config.derive import derive
 from dpo.distributed import launcher
 from dpo.log import setup_logging
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.preempt import StopRequest
 from dpo.start import start
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import dpo.trainer
 from dpo import cli
 from dpo.checkpoint.save import Checkpoints
 from dpo.distributed import launcher
-from dpo.evaluate.samples import Sampler
+from dpo.evaluate.generate import Generator
 from dpo.model.reference import FrozenReference
 from dpo.preempt import StopRequest
 from dpo.trainer import Trainer
@@ -115,24 +115,28 @@ def watch() -> None:
         dpo.run,
         dpo.trainer,
     )
-    tokenize, step, generate = work.tokenize_pairs, trainer.train_step, Sampler._generate
+    tokenize, step, generate = work.tokenize_pairs, trainer.train_step, Generator._generate
     work.tokenize_pairs = lambda *args: each("tokenizing", tokenize(*args))
     reference.fingerprint = noted("fingerprint", reference.fingerprint)
     FrozenReference.logps = noted("reference", FrozenReference.logps)
     run.build_policy = noted("loading", run.build_policy)
-    held_out.measure = noted("evaluation", held_out.measure)
-    trainer.train_step = lambda a, b, batches, *rest: step(a, b, each("accumulation", batches), *rest)
+    held_out.look = noted("evaluation", held_out.look)
+
+    def accumulating(engine: Any, reference: Any, work: Any, *rest: Any) -> Any:
+        return step(engine, reference, replace(work, batches=lambda: each("accumulation", work.batches())), *rest)
+
+    trainer.train_step = accumulating
     Checkpoints.save = noted("saving", Checkpoints.save)
     run.export = noted("exporting", run.export)
 
-    def generating(sampler: Sampler, model: Any, prompts: Any) -> Any:
+    def generating(generator: Generator, model: Any, *rest: Any) -> Any:
         handle = model.register_forward_hook(lambda *_: now.passing("generation"))
         try:
-            return generate(sampler, model, prompts)
+            return generate(generator, model, *rest)
         finally:
             handle.remove()
 
-    Sampler._generate = generating
+    Generator._generate = generating
 
 
 def remember() -> None:

@@ -16,17 +16,17 @@ from torch import Tensor
 
 from dpo.build_model import build_engine, build_policy
 from dpo.config.compose import compose_run
-from dpo.data.batch import Batch, PairLogps, PromptGroup
+from dpo.data.batch import Batch, Counts, PromptGroup
 from dpo.data.collate import collate
 from dpo.distributed import launcher
 from dpo.distributed.engine import Engine, Stepped
 from dpo.distributed.loss_scale import WINDOW
 from dpo.distributed.world import World
 from dpo.log import setup_logging
-from dpo.loss import Loss
+from dpo.losses.loss import Loss
 from dpo.preempt import StopRequest
 from dpo.start import start
-from dpo.step import train_step
+from dpo.step import Work, train_step
 
 State = dict[str, dict[str, Tensor]]
 
@@ -57,7 +57,9 @@ class Job:
     loss: Loss
 
     def step(self, number: int) -> Stepped:
-        train_step(self.engine, Constant(), batches(self.world.rank, number), self.loss, denominator=4)
+        counts = Counts(pairs=4, answers=8, response_tokens=40, chosen_tokens=24, tokens=112)
+        work = Work(batches=lambda: batches(self.world.rank, number), n_batches=2, mismatched=list, counts=counts)
+        train_step(self.engine, Constant(), work, self.loss, self.world)
         return self.engine.step(1e-3)
 
     def poisoned(self, what: str, rank: int) -> Stepped:
@@ -66,9 +68,9 @@ class Job:
             return self.step(9)
         value, backward = self.loss.value_and_slope, self.engine.backward
 
-        def infinite_loss(logps: PairLogps) -> tuple[Tensor, Tensor]:
-            values, slope = value(logps)
-            return values + math.inf, slope
+        def infinite_loss(*arguments: Any) -> tuple[list[Tensor], Tensor]:
+            (values,), slope = value(*arguments)
+            return [values + math.inf], slope
 
         def scaled(objective: Tensor, last: bool) -> None:
             backward(objective * float(what), last)

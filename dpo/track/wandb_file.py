@@ -40,8 +40,15 @@ def messages(path: Path) -> Iterator[Any]:
 
 
 def values(items: Any) -> dict[str, Any]:
-    """The entries of a configuration, a history row or a summary."""
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+    """The entries of a configuration, a history row or a summary; one of several parts, as a histogram, nested."""
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        place = found
+        for name in outer:
+            place = place.setdefault(name, {})
+        place[last] = json.loads(item.value_json)
+    return found
 
 
 def told(folder: Path, run_id: str) -> Told:

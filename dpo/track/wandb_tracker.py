@@ -1,95 +1,36 @@
-"""Where a run's numbers are shown besides metrics.jsonl: Weights & Biases, or nowhere.
+"""One run at Weights & Biases.
 
 Tracking is a convenience. Nothing here may stop a run, hold it up for long, or ask a question on the terminal: every
 call into wandb runs under a time limit, and its first failure is told in one line and switches tracking off.
 """
 
 import logging
-import netrc
 import os
 import secrets
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, TypeVar
 
-from dpo.config.schema import TrackConfig
+from dpo.histogram import with_edges
 from dpo.redact import redact
-from dpo.wandb_file import Told, told
+from dpo.track.limits import first_line, within
+from dpo.track.reach import can_connect, has_key
+from dpo.track.tracker import histograms, metric_names
+from dpo.track.wandb_file import Told, told
 
 # Seconds. With its defaults wandb 0.31 waits 101 s for a server that is not there, and for over 140 s at the end of a
 # run whose server went away.
-CONNECT_SECONDS = 3.0  # may a TCP connection take
 INIT_SECONDS = 10.0  # may wandb.init wait for the server
 FINISH_SECONDS = 10.0  # may the last upload take; what is missing then stays on disk
 CALL_SECONDS = 20.0  # may any call take, when wandb's helper process hangs and its own limits with it
 TEARDOWN_SECONDS = 5.0  # may the end of that helper take, its work being done or given up; 0.01 as a rule
 FLUSH_SECONDS = 1.0  # between writes of an offline file; wandb's 15 s lost everything in a kill before that
 
-_MODE_WORDS = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
-
 _logger = logging.getLogger("dpo")
 _Result = TypeVar("_Result")
-
-
-class Tracker(Protocol):
-    """Receives one run's numbers."""
-
-    def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
-        """Begin, or go on under `wandb_id`; returns the id to keep for a resume."""
-
-    def log(self, record: dict[str, Any], step: int) -> None:
-        """Show one record of metrics.jsonl; steps never go back."""
-
-    def summary(self, values: dict[str, Any]) -> None:
-        """Set results of the whole run."""
-
-    def finish(self, exit_code: int = 0) -> None:
-        """End, marked as failed unless `exit_code` is 0."""
-
-
-class NullTracker:
-    """No tracking: on every worker but the first, and where it is switched off."""
-
-    def start(self, config: dict[str, Any], name: str, wandb_id: str | None = None) -> str | None:
-        """Hands the id back, so that tracking can be switched on again later."""
-        return wandb_id
-
-    def log(self, record: dict[str, Any], step: int) -> None:
-        """Does nothing."""
-
-    def summary(self, values: dict[str, Any]) -> None:
-        """Does nothing."""
-
-    def finish(self, exit_code: int = 0) -> None:
-        """Does nothing."""
-
-
-def make_tracker(settings: TrackConfig, folder: Path, is_main: bool) -> Tracker:
-    """The tracker that `track.wandb` and WANDB_MODE ask for, its files inside the run's `folder`."""
-    mode = wanted_mode(settings.wandb, os.environ) if is_main else "off"
-    if mode == "off":
-        return NullTracker()
-    return WandbTracker(folder=Path(folder), mode=mode, project=settings.project, entity=settings.entity)
-
-
-def wanted_mode(setting: str, environment: Mapping[str, str]) -> str:
-    """off, offline, online or auto. `track.wandb` decides; where it is auto, WANDB_MODE does if it says anything.
-
-    An empty WANDB_MODE, as job scripts leave it, counts as absent (wandb itself ends in a validation error on it).
-    """
-    if setting != "auto":
-        return setting
-    word = environment.get("WANDB_MODE", "").strip().lower()
-    if word and word not in _MODE_WORDS:
-        _logger.warning("WANDB_MODE=%s is unknown and ignored (online, offline or disabled)", word)
-    return _MODE_WORDS.get(word, "auto")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -119,9 +60,10 @@ class WandbTracker:
         would show them twice, so what an earlier file holds is left out.
         """
         known = self._told.get(step, frozenset())
-        numbers = {key: value for key, value in metric_names(record).items() if key not in known}
-        if self._run is not None and numbers:
-            self._attempt("log", lambda: self._run.log(numbers, step=step))
+        shown = metric_names(record) | histograms(record)
+        row = {key: value for key, value in shown.items() if key not in known}
+        if self._run is not None and row:
+            self._attempt("log", lambda: self._run.log(_as_media(row), step=step))
 
     def summary(self, values: dict[str, Any]) -> None:
         """Set results of the whole run, such as the number of parameters or the final held-out accuracy."""
@@ -138,9 +80,9 @@ class WandbTracker:
     def _told_before(self, run_id: str) -> Told:
         """What cannot be read is told twice rather than not at all."""
         try:
-            return _within(CALL_SECONDS, lambda: told(self.folder, run_id))
+            return within(CALL_SECONDS, lambda: told(self.folder, run_id))
         except Exception as error:
-            _logger.debug("wandb: earlier offline files cannot be read: %s", _first_line(error))
+            _logger.debug("wandb: earlier offline files cannot be read: %s", first_line(error))
             return {}
 
     def _start(self, call: dict[str, Any]) -> Any:
@@ -158,7 +100,7 @@ class WandbTracker:
                 try:
                     return self._init(call, "online")
                 except Exception as error:
-                    offline_because = _first_line(error)
+                    offline_because = first_line(error)
                     wandb.teardown()  # without it the second init inherits the state of the first
                     wandb.setup(wandb.Settings(silent=True))
             return self._init(call, "offline", offline_because)
@@ -194,57 +136,29 @@ class WandbTracker:
     def _attempt(self, what: str, call: Callable[[], _Result]) -> _Result | None:
         """Do one thing with wandb; the first failure switches tracking off."""
         try:
-            return _within(CALL_SECONDS if what != "start" else 2 * CALL_SECONDS, call)
+            return within(CALL_SECONDS if what != "start" else 2 * CALL_SECONDS, call)
         except Exception as error:
             _logger.warning(
                 "wandb %s failed, tracking is off from here on; metrics.jsonl has all numbers (%s)",
                 what,
-                _first_line(error),
+                first_line(error),
             )
             self._run = None
             _teardown()
             return None
 
 
-def metric_names(record: dict[str, Any]) -> dict[str, float]:
-    """The numbers of one record under the names W&B shows: `rewards/margins`, `eval/rewards/margins`."""
-    prefix = "eval/" if record.get("split") == "eval" else ""
-    numbers = {key: value for key, value in record.items() if isinstance(value, int | float) and key != "step"}
-    return {prefix + key: value for key, value in numbers.items()}
+def _as_media(row: dict[str, Any]) -> dict[str, Any]:
+    """Histograms as wandb takes them."""
+    import wandb
 
+    def shown(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        edges, counts = with_edges(value)
+        return wandb.Histogram(np_histogram=(counts, edges))
 
-def has_key(base_url: str, environment: Mapping[str, str]) -> bool:
-    """Whether wandb will find credentials for the server: in the environment or in the user's netrc file."""
-    if environment.get("WANDB_API_KEY", "").strip() or environment.get("WANDB_IDENTITY_TOKEN_FILE", "").strip():
-        return True
-    home = Path(environment.get("HOME", "~")).expanduser()
-    path = Path(environment["NETRC"]).expanduser() if environment.get("NETRC") else home / ".netrc"
-    host = urlsplit(base_url).netloc
-    # wandb 0.31 moved its default server to the first name; the keys of earlier logins stand under the second.
-    hosts = [host, "api.wandb.ai"] if host == "api.forge.coreweave.com" else [host]
-    try:
-        entries = netrc.netrc(path)
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any(entry and entry[2] for entry in map(entries.authenticators, hosts))
-
-
-def can_connect(base_url: str) -> bool:
-    """Whether the server, or the proxy in front of it, accepts a TCP connection within CONNECT_SECONDS.
-
-    Compute nodes often have no way out; this tells so at once, where wandb.init would use up its whole limit.
-    """
-    url = urlsplit(base_url)
-    proxy = getproxies().get(url.scheme)
-    if proxy and not proxy_bypass(url.hostname or ""):
-        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = url.port or {"http": 80}.get(url.scheme, 443)
-    try:
-        # In a thread of its own because looking up the name is not bound by the socket's limit.
-        _within(2 * CONNECT_SECONDS, lambda: socket.create_connection((url.hostname, port), CONNECT_SECONDS).close())
-    except Exception:
-        return False
-    return True
+    return {key: shown(value) for key, value in row.items()}
 
 
 def _run_settings(mode: str) -> Any:
@@ -279,27 +193,6 @@ def _clean_environment() -> Iterator[None]:
         os.environ.update(taken)
 
 
-def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
-    """The result of `call`, or its exception; TimeoutError after `seconds`, leaving it behind in a daemon thread."""
-    outcome: list[_Result] = []
-    fault: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # SystemExit too: wandb's teardown raises it
-            fault.append(error)
-
-    thread = threading.Thread(target=target, name="dpo-track", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if fault:
-        raise fault[0] if isinstance(fault[0], Exception) else RuntimeError(repr(fault[0]))
-    if not outcome:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return outcome[0]
-
-
 def _teardown() -> None:
     """End wandb's helper process and take back its exit hook, which would wait for a dead or hanging helper."""
 
@@ -309,11 +202,6 @@ def _teardown() -> None:
         wandb.teardown()
 
     try:
-        _within(TEARDOWN_SECONDS, call)
+        within(TEARDOWN_SECONDS, call)
     except Exception as error:
-        _logger.debug("wandb teardown: %s", _first_line(error))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+        _logger.debug("wandb teardown: %s", first_line(error))

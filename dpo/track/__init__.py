@@ -1,0 +1,1 @@
+"""Where a run's numbers are shown besides metrics.jsonl: Weights & Biases, TensorBoard, or nowhere."""

@@ -25,21 +25,36 @@ class Lengths:
     prompt: float  # tokens
     answer: float  # tokens of one answer, mean of chosen and rejected
     source: str  # where the numbers come from, for the reader
+    answers: float = 2.0  # of a pair that are computed: one where only good answers are learnt
+
+    @property
+    def scored(self) -> float:
+        """Tokens of a pair's answers."""
+        return self.answers * self.answer
 
     @property
     def row(self) -> float:
         """Tokens of a pair in a packed row: the prompt once."""
-        return self.prompt + 2 * self.answer
+        return self.prompt + self.scored
+
+    @property
+    def padded(self) -> float:
+        """Tokens of a pair in rows of one answer each: the prompt before every one; padding is not counted."""
+        return self.answers * (self.prompt + self.answer)
 
     @property
     def gathered(self) -> float:
         """Keys that the segments of a pair look at, copied together: the prompt's once, and again for each answer."""
-        return self.row + 2 * self.prompt
+        return self.row + self.answers * self.prompt
 
     @property
     def scores(self) -> float:
         """Query-key products of a pair in one head: causal, each answer over its prompt and itself."""
-        return self.prompt**2 / 2 + 2 * (self.answer * self.prompt + self.answer**2 / 2)
+        return self.prompt**2 / 2 + self.answers * (self.answer * self.prompt + self.answer**2 / 2)
+
+    @property
+    def padded_scores(self) -> float:
+        return self.answers * (self.prompt + self.answer) ** 2 / 2
 
 
 @dataclass(kw_only=True)
@@ -60,6 +75,8 @@ class Job:
     checkpointing: str  # none | selective | full
     activation_offload: bool
     row_tokens: int  # most tokens that one worker computes in one forward pass
+    row_pairs: int | None  # most pairs, likewise
+    kernels: bool  # fused norms and SwiGLU
     sequence: int  # workers that share a row
     # What learns
     trained: int  # weights
@@ -78,6 +95,8 @@ class Job:
     keeps: int  # checkpoints that stay on disk, the best included
     # How long it takes
     global_batch: int  # pairs
+    looks_first: bool  # a loss that must see the whole step before its first backward
+    mismatched: bool  # a loss that also computes every prompt with the answers to another one
     steps: int
     evaluations: int
 
@@ -89,7 +108,8 @@ class Job:
     @property
     def reference_tokens(self) -> int:
         """Of a row of the cached reference's pass, per worker."""
-        return self.batch_tokens or self.row_tokens * pass_rows(self.checkpointing != "none" or self.activation_offload)
+        most = self.batch_tokens or self.row_tokens * pass_rows(self.checkpointing != "none" or self.activation_offload)
+        return min(most, math.ceil((self.lengths.pairs + self.lengths.held_out) * self.pair_tokens / self.workers))
 
     @property
     def rows_at_a_time(self) -> int:
@@ -105,12 +125,23 @@ class Job:
         """Forward passes of a worker in one step: rows are filled evenly, and none is without a pair."""
         together = self.row_tokens * self.sequence * self.rows_at_a_time
         by_tokens = math.ceil(self.global_batch * self.pair_tokens / together - 1e-9)
-        return max(1, min(by_tokens, math.ceil(self.global_batch / self.rows_at_a_time)))
+        by_pairs = math.ceil(self.global_batch / (self.row_pairs * self.rows_at_a_time)) if self.row_pairs else 1
+        return max(1, by_pairs, min(by_tokens, math.ceil(self.global_batch / self.rows_at_a_time)))
+
+    @property
+    def forwards(self) -> float:
+        """Passes over a step's pairs of which nothing is kept for backward, those of a reference model left out."""
+        return float(self.mismatched) + float(self.looks_first and self.micro_batches > 1)
+
+    @property
+    def reference_model(self) -> bool:
+        """Whether a reference is computed in every step."""
+        return self.reference in ("sharded", "moving", "adapter_off")
 
     @property
     def pair_tokens(self) -> float:
-        """Tokens that a pair costs; padded rows hold the prompt twice, and padding that is not counted here."""
-        return self.lengths.row if self.layout == "packed" else self.lengths.row + self.lengths.prompt
+        """Tokens that a pair costs."""
+        return self.lengths.row if self.layout == "packed" else self.lengths.padded
 
     @cached_property
     def fullest_row(self) -> float:
@@ -122,7 +153,7 @@ class Job:
     @property
     def scored_share(self) -> float:
         """Scored positions per token of a row."""
-        return 2 * self.lengths.answer / self.pair_tokens
+        return self.lengths.scored / self.pair_tokens
 
 
 def pass_rows(saving: bool) -> int:

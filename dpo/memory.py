@@ -4,7 +4,6 @@ import ctypes
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
@@ -40,22 +39,3 @@ def freed_memory_returned() -> Iterator[None]:
     finally:
         mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, 2**26)
-
-
-def available_gib(device: torch.device, workers_here: int) -> float:
-    """Memory that one of `workers_here` workers of this machine may come to hold, GiB: all of its GPU, or its share of
-    what the host has to give away (swap included) within the limit of its control group."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory / GIB
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
-    told = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-    free = told.get("MemAvailable", 2**60) + told.get("SwapFree", 0)
-    return min([free, *_group_limits()]) / workers_here / GIB
-
-
-def _group_limits() -> list[int]:
-    """Of the control group that a container or a scheduler put this process in: version 2, then version 1. What the
-    group holds already may be its own page cache, so it is not subtracted."""
-    files = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
-    texts = [file.read_text().strip() for file in files if file.is_file()]
-    return [int(text) for text in texts if text.isdigit()]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import set_zero3_state
 
 from dpo.config.shape import ShapeConfig
 from dpo.distributed.sizes import KEPT_WHOLE
@@ -58,12 +59,13 @@ def require_shape(shape: ShapeConfig | None, config: PretrainedConfig, source: M
 
 
 def architecture_of(config: PretrainedConfig, source: ModelSource) -> Architecture:
-    """Counted on the model's structure, whose tensors have shapes and no memory.
+    """Counted on the model's structure, whose tensors have shapes and no memory. One worker may do so alone: once
+    ZeRO-3 is set up, transformers (5.23) would shard every model that it builds, and wait for the others.
 
     Raises:
         ModelError: no causal language model, or one without a size that is stated.
     """
-    with torch.device("meta"), remote_code.allowed(source):
+    with torch.device("meta"), set_zero3_state(), remote_code.allowed(source):
         try:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
         except ValueError as error:

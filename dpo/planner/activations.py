@@ -72,9 +72,9 @@ def layer_bytes(job: Job) -> float:
 
 def _norms(job: Job) -> float:
     """Two. RMSNorm spelt out keeps its input in float32, the normalised numbers (not under frozen weights) and its
-    output; the kernel of LayerNorm its input and its output."""
+    output; a kernel its input and its output."""
     model, b = job.model, job.compute_bytes
-    if model.fused_norm:
+    if model.fused_norm or job.kernels:
         return 2 * model.hidden * 2 * b
     return 2 * model.hidden * (4 + b + (0 if job.adapted else b))
 
@@ -94,9 +94,12 @@ def _attention(job: Job) -> float:
 
 
 def _feed_forward(job: Job) -> float:
-    """Gate, its activation, up and their product; without a gate what goes into the activation and what comes out."""
+    """Gate, its activation, up and their product, of which a kernel computes the activation again; without a gate what
+    goes into the activation and what comes out."""
     model = job.model
-    tensors = 4 if model.gated else GELU_SPELT if model.spelt_activation else 2
+    tensors = GELU_SPELT if model.spelt_activation else 2
+    if model.gated:
+        tensors = 3 if job.kernels else 4
     return tensors * model.intermediate * job.compute_bytes
 
 

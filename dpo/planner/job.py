@@ -13,6 +13,8 @@ from dpo.planner.devices import Device
 PASS_ROWS = 4
 PASS_ROWS_CHECKPOINTED = 2
 
+BALANCE = 0.95  # of a step's rows, the mean against the fullest (benchmarks/NOTES.md: 0.95 to 0.99), at best
+
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -24,6 +26,7 @@ class Lengths:
     held_out: int
     prompt: float  # tokens
     answer: float  # tokens of one answer, mean of chosen and rejected
+    longest: float  # tokens of the longest pair, its prompt once
     source: str  # where the numbers come from, for the reader
     answers: float = 2.0  # of a pair that are computed: one where only good answers are learnt
 
@@ -144,11 +147,16 @@ class Job:
         return self.lengths.row if self.layout == "packed" else self.lengths.padded
 
     @cached_property
-    def fullest_row(self) -> float:
-        """Tokens that a worker holds of the fullest row of a step, about."""
+    def mean_row(self) -> float:
+        """Tokens that a worker holds of a row, in the mean of a step."""
         mean = self.global_batch * self.pair_tokens / (self.micro_batches * self.rows_at_a_time * self.sequence)
-        one_pair = self.pair_tokens / self.sequence
-        return max(one_pair, min(self.row_tokens, mean))
+        return max(self.pair_tokens / self.sequence, min(self.row_tokens, mean))
+
+    @cached_property
+    def fullest_row(self) -> float:
+        """Tokens that a worker holds of the fullest row of the run, about: the longest pair is in one of them."""
+        longest = self.lengths.longest * self.pair_tokens / self.lengths.row / self.sequence
+        return max(longest, min(self.row_tokens, self.mean_row / BALANCE))
 
     @property
     def scored_share(self) -> float:

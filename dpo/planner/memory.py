@@ -23,7 +23,7 @@ class Memory:
     host: dict[str, float]  # part -> held by the host of a node, its workers together; empty for CPU workers
     checkpoint: float  # one, on disk
     disk: float  # all that stay, and the exported model
-    certain: float  # weights, gradients and optimizer alone: on the device, without any estimate
+    certain: float  # weights, gradients and optimizer alone: on the device, nothing of it estimated
     parts: dict[str, float] = field(init=False)  # of the phase that needs most
     phase: str = field(init=False)
 
@@ -37,13 +37,15 @@ class Memory:
 
 
 def memory(job: Job) -> Memory:
-    phases = {"training": _larger(_backward_begins(job), _backward_ends(job))}
+    moments = (_backward_begins(job), _backward_ends(job), _stepping(job))
+    phases = {"training": max(moments, key=lambda parts: sum(parts.values()))}
     if job.reference == "cached":
         phases["reference pass"] = _reference_pass(job)
     if job.self_check:
         phases["self-check"] = _self_check(job)
-    if job.on_cpu:
+    if job.on_cpu or job.stage:
         phases["checkpoint"] = _saving(job)
+    if job.on_cpu:
         phases["export"] = _exporting(job)
     own = state(job)
     checkpoint = 12.0 * job.trained
@@ -59,10 +61,6 @@ def memory(job: Job) -> Memory:
 def _certain_weights(job: Job) -> float:
     """Frozen ones on a CPU may be pages of their file, which come and go as there is room."""
     return 0.0 if job.on_cpu and job.adapted else stored_weights(job)
-
-
-def _larger(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    return max(one, other, key=lambda parts: sum(parts.values()))
 
 
 def _fixed(job: Job) -> dict[str, float]:
@@ -83,13 +81,30 @@ def _backward_begins(job: Job) -> dict[str, float]:
 
 
 def _backward_ends(job: Job) -> dict[str, float]:
-    """All gradients are there, and one layer's activations; an embedding's gradient is as large as the embedding, and a
-    tied one is added to the head's."""
-    own, model = state(job), job.model
-    second = model.embedding * job.compute_bytes if not job.adapted and (model.tied or job.micro_batches > 1) else 0.0
+    """All gradients are there, and one layer's activations."""
+    own = state(job)
     return _fixed(job) | {
-        "gradients": own.gradients + max(second, own.step),
+        "gradients": own.gradients + _embedding_gradients(job),
         "activations": _beside(job, own.gradients if job.stage == 0 else 0.0, activations(job).working),
+        "buffers": own.buffers,
+    }
+
+
+def _embedding_gradients(job: Job) -> float:
+    """On their way into the sum, each as large as the embedding. Autograd holds back the head's gradient of a tied
+    weight until the embedding's has come too; the sum itself counts as gradients where it is whole and begins here."""
+    if job.adapted:
+        return 0.0
+    begins = job.stage == 0 and job.micro_batches == 1
+    return float((1 + job.model.tied - begins) * job.model.embedding * job.compute_bytes)
+
+
+def _stepping(job: Job) -> dict[str, float]:
+    """The optimizer's step: activations are gone."""
+    own = state(job)
+    return _fixed(job) | {
+        "gradients": own.gradients + own.step,
+        "activations": _beside(job, own.gradients + own.step),
         "buffers": own.buffers,
     }
 
@@ -128,13 +143,16 @@ def _self_check(job: Job) -> dict[str, float]:
 
 
 def _saving(job: Job) -> dict[str, float]:
-    """Each worker copies its share, parameter by parameter: one may have the largest."""
-    return _copying(job, 12.0 * max(job.trained / job.workers, min(job.model.largest, job.trained)))
+    """Weight and moments of one parameter at a time, gathered from all workers; on a CPU beside the worker's share of
+    the copy, in which one parameter may be the most."""
+    one = 12.0 * min(job.model.largest, job.trained)
+    share = max(12.0 * job.trained / job.workers, one) if job.on_cpu else 0.0
+    return _copying(job, share + (one if job.stage else 0.0))
 
 
 def _exporting(job: Job) -> dict[str, float]:
-    """The main worker holds the whole model once more."""
-    return _copying(job, float(job.model.parameters * job.compute_bytes))
+    """The main worker holds the whole model once more, a tied embedding twice."""
+    return _copying(job, float((job.model.parameters + job.model.tied * job.model.embedding) * job.compute_bytes))
 
 
 def _copying(job: Job, copy: float) -> dict[str, float]:

@@ -6,23 +6,28 @@ from pathlib import Path
 from dpo.planner.job import Lengths
 
 
-def read_lengths(report: Path, held_out: float) -> Lengths | None:
-    """Mean lengths of the pairs, of which the share `held_out` is not trained on; None without such a report.
+def read_lengths(report: Path, *, chosen_only: bool) -> Lengths | None:
+    """Numbers and lengths of the pairs, none of them held out; None without such a report.
 
-    An answer or a prompt that several pairs of one prompt share counts once, so their means shrink by that share.
+    A prompt or an answer that several pairs share is computed once, so the means shrink by that share. The longest pair
+    is bounded by the longest of its parts and by data.max_length.
     """
     if not report.is_file():
         return None
     measured = json.loads(report.read_text())["measured"]
     sides = measured["lengths"]
-    if not {"prompt", "chosen", "rejected"} <= sides.keys():
+    answers = [sides[side] for side in (("chosen",) if chosen_only else ("chosen", "rejected")) if side in sides]
+    if "prompt" not in sides or not answers:
         return None
     once = measured["computed"]["answer_once"] / measured["computed"]["prompt_once"]
-    pairs = measured["pairs"]
+    prompt, limit = sides["prompt"]["mean"], measured["limits"]["max_length"]
+    count = sum(side["total"] / side["mean"] for side in answers)
     return Lengths(
-        pairs=pairs - round(pairs * held_out),
-        held_out=round(pairs * held_out),
-        prompt=sides["prompt"]["mean"] * once,
-        answer=(sides["chosen"]["mean"] + sides["rejected"]["mean"]) / 2 * once,
+        pairs=measured["pairs"],
+        held_out=0,
+        prompt=prompt * once,
+        answer=sum(side["total"] for side in answers) / count * once,
+        longest=prompt + sum(min(side["max"], limit - prompt) for side in answers),
         source=f"measured: {report}",
+        answers=count / measured["pairs"],
     )

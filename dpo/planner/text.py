@@ -4,7 +4,8 @@ from dpo.planner.choices import Found
 from dpo.planner.estimate import Estimate
 from dpo.planner.memory import GIB
 from dpo.planner.scaling import Scaled
-from dpo.planner.speed import EFFICIENCY, LINK
+from dpo.planner.speed import EFFICIENCY
+from dpo.planner.traffic import LINK
 
 ASSUMED = (
     "No GPU has been measured by this project: times follow from data sheets and an assumed share of their throughput "

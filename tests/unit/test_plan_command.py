@@ -12,14 +12,14 @@ from planned import job, seven_b
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dpo import cli, run_planner
-from dpo.build_plan import Machines, PlanHere, job_of, planned_architecture
+from dpo.available_memory import available_gib
+from dpo.build_plan import Machines, job_of, planned_architecture
 from dpo.config.compose import choices, compose_run
 from dpo.config.derive import derive
 from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.data.batch import PromptGroup
 from dpo.data.collate import collate
 from dpo.errors import EnvironmentProblem, ModelError
-from dpo.memory import available_gib
 from dpo.model import attention
 from dpo.model.adapter import add_lora
 from dpo.model.load import without_dropout
@@ -27,6 +27,7 @@ from dpo.model.scorer import Scorer
 from dpo.model.shape import architecture_of, require_shape, stated_config
 from dpo.model.source import policy_source
 from dpo.model.tiny import build_tiny_model
+from dpo.plan_here import PlanHere
 from dpo.planner.activations import layer_bytes
 from dpo.planner.choices import way_of
 from dpo.planner.devices import GPUS, cpu_worker
@@ -73,6 +74,14 @@ def test_the_counts_by_hand_are_those_of_the_structure() -> None:
     for key in ("parameters", "layer_parameters", "small_parameters", "large_parameters", "largest", "intermediate"):
         assert getattr(found, key) == getattr(own, key), key
     assert found.adapter_parameters(16, ["all-linear"]) == own.adapter_parameters(16, ["all-linear"])
+
+
+def test_counting_shards_nothing_and_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ZeRO-3 set up, building a model is a collective of transformers'."""
+    monkeypatch.setattr("transformers.modeling_utils.is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr("deepspeed.zero.Init", lambda *_, **__: pytest.fail("would be sharded"))
+    config = composed("model=gpt2")
+    assert planned_architecture(config, policy_source(config.model, 0)).parameters == WEIGHTS["gpt2"]
 
 
 def test_a_model_on_this_machine_is_counted_by_its_own_config(tmp_path: Path) -> None:
@@ -151,7 +160,8 @@ def test_activations_are_what_autograd_keeps(kind: str, precision: str) -> None:
         sizes.append(saved_bytes(model, [group, group]))
     source = policy_source(composed("model=tiny").model, 0)
     counted = architecture_of(config, source)
-    lengths = Lengths(pairs=2, held_out=0, prompt=60, answer=44, source="made")  # last tokens are only targets
+    # An answer's last token is only ever a target.
+    lengths = Lengths(pairs=2, held_out=0, prompt=60, answer=44, longest=148, source="made")
     trained = counted.adapter_parameters(4, ["all-linear"]) if "LoRA" in kind else counted.parameters
     own = job(counted, lengths=lengths, precision=precision, on_cpu=True, trained=trained, adapted="LoRA" in kind)
     tokens = 2 * (60 + 49 + 39)
@@ -160,7 +170,7 @@ def test_activations_are_what_autograd_keeps(kind: str, precision: str) -> None:
 
 def test_settings_become_a_job() -> None:
     config = composed("model=qwen7b", "zero=zero3_offload", "adapter=lora", "eval.every=100", "optim=adamw", workers=8)
-    lengths = Lengths(pairs=12_800, held_out=100, prompt=10, answer=10, source="made")
+    lengths = Lengths(pairs=12_800, held_out=100, prompt=10, answer=10, longest=30, source="made")
     own = job_of(config, seven_b(), Machines(GPUS["l40s"], 16, 8), lengths)
     assert (own.stage, own.offload_optimizer, own.offload_weights) == (3, "cpu", "cpu")
     assert (own.nodes, own.steps, own.evaluations, own.reference) == (2, 100, 3, "cached")

@@ -22,7 +22,7 @@ from dpo.planner.text import best, full, scaled, short, verdict
 pytestmark = pytest.mark.unit
 
 N = 2792
-EVEN = Lengths(pairs=1000, held_out=0, prompt=100, answer=50, source="made")
+EVEN = Lengths(pairs=1000, held_out=0, prompt=100, answer=50, longest=200, source="made")
 
 
 def estimated(model: Architecture, **changes: Any) -> Estimate:

@@ -39,7 +39,7 @@ def _stated(config: RunConfig, chosen_only: bool) -> Lengths:
         prompt=plan.prompt_tokens,
         answer=plan.answer_tokens,
         longest=plan.prompt_tokens + answers * max(plan.answer_tokens, limit - plan.prompt_tokens),
-        source=f"{number}lengths by plan.prompt_tokens and plan.answer_tokens, or measured by `dpo report`",
+        source=f"{number}lengths are plan.*; `dpo report` measures them",
         answers=answers,
     )
 

@@ -7,6 +7,8 @@ from dpo.planner.job import Job
 from dpo.planner.memory import GIB, Memory, memory
 from dpo.planner.speed import Speed, speed
 
+ERROR = 0.05  # of the memory there is (docs/PLANNING.md, predicted against measured)
+
 
 @dataclass(kw_only=True)
 class Estimate:
@@ -35,6 +37,11 @@ class Estimate:
     @property
     def fits(self) -> bool:
         return self.spare_gib >= 0 and self.host_spare_gib >= 0
+
+    @property
+    def roomy(self) -> bool:
+        """Fits by more than the error of the prediction."""
+        return self.fits and self.spare_gib >= ERROR * self.job.device.memory_gib
 
     @property
     def gpu_hours(self) -> float:

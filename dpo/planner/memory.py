@@ -10,8 +10,20 @@ GIB = 2**30
 # CUDA context, libraries' workspaces and NCCL's channels, by common experience; the CPU's was measured (libraries that
 # load on first use, threads' stacks; docs/PLANNING.md).
 CONTEXT_GPU, NCCL_GPU, CONTEXT_CPU = 0.75 * GIB, 0.75 * GIB, 0.15 * GIB
+HALF_CPU = 0.15 * GIB  # more where products in half precision are computed on a CPU, likewise measured
 # Of what comes and goes (activations, logits, buffers), what an allocator cannot use again at once. Assumed for GPUs.
 FRAGMENTED_GPU, FRAGMENTED_CPU = 0.08, 0.05
+PARTS = (  # in the order of tables and bars
+    "weights",
+    "gradients",
+    "optimizer",
+    "reference",
+    "activations",
+    "logits",
+    "buffers",
+    "checkpoint",
+    "reserve",
+)
 HOST_WORKER = 3 * GIB  # Python, torch, the data and its rows, of every worker of a node
 
 
@@ -76,7 +88,7 @@ def _backward_begins(job: Job) -> dict[str, float]:
         "gradients": own.early + head,
         "activations": acts.device,
         "logits": acts.logits,
-        "buffers": own.buffers if job.stage else 0.0,
+        "buffers": _sharding_buffers(job),
     }
 
 
@@ -86,8 +98,19 @@ def _backward_ends(job: Job) -> dict[str, float]:
     return _fixed(job) | {
         "gradients": own.gradients + _embedding_gradients(job),
         "activations": _beside(job, own.gradients if job.stage == 0 else 0.0, activations(job).working),
-        "buffers": own.buffers,
+        "buffers": own.buffers + own.summing + _gloo(job),
     }
+
+
+def _sharding_buffers(job: Job) -> float:
+    return state(job).buffers + _gloo(job) if job.stage else 0.0
+
+
+def _gloo(job: Job) -> float:
+    """Between CPU workers gloo gathers into a copy of its own, and reduces in one."""
+    if not (job.on_cpu and job.stage == 3 and job.workers > 1):
+        return 0.0
+    return float(job.model.largest * job.compute_bytes)
 
 
 def _embedding_gradients(job: Job) -> float:
@@ -130,15 +153,14 @@ def _self_check(job: Job) -> dict[str, float]:
     """The model's own forward makes whole logits of one prompt and answer."""
     own = state(job)
     tokens = job.lengths.prompt + job.lengths.answer
-    zero = own.early if job.stage == 3 else 0.0
     moments = own.optimizer if job.stage else own.optimizer * (job.compute_bytes == 2) / 3  # plain: in the first step
     return {
         "weights": own.weights,
         "optimizer": moments,
         "reference": own.reference,
-        "gradients": zero,
+        "gradients": own.standing,
         "logits": own_forward(job.model, tokens),
-        "buffers": own.buffers if job.stage else 0.0,
+        "buffers": _sharding_buffers(job),
     }
 
 
@@ -158,7 +180,7 @@ def _exporting(job: Job) -> dict[str, float]:
 def _copying(job: Job, copy: float) -> dict[str, float]:
     own = state(job)
     return _fixed(job) | {
-        "gradients": own.early if job.stage == 3 else 0.0,
+        "gradients": own.standing,
         "activations": _beside(job, copy),
         "checkpoint": copy,
         "buffers": own.buffers if job.stage else 0.0,
@@ -168,8 +190,10 @@ def _copying(job: Job, copy: float) -> dict[str, float]:
 def _with_reserve(job: Job, parts: dict[str, float]) -> dict[str, float]:
     """With what the device itself takes, and what its allocator cannot use again."""
     moving = sum(parts.get(name, 0.0) for name in ("activations", "logits", "buffers"))
-    context = CONTEXT_CPU if job.on_cpu else CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0)
-    reserve = context + moving * (FRAGMENTED_CPU if job.on_cpu else FRAGMENTED_GPU)
+    if job.on_cpu:
+        reserve = CONTEXT_CPU + (HALF_CPU if job.compute_bytes == 2 else 0.0) + moving * FRAGMENTED_CPU
+    else:
+        reserve = CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0) + moving * FRAGMENTED_GPU
     return {name: size for name, size in (parts | {"reserve": reserve}).items() if size}
 
 

@@ -15,7 +15,7 @@ class Scaled:
 
     gpus: int
     own: Estimate
-    best: Found | None  # None: nothing fits
+    best: Found | None  # None: nothing fits by more than the error of the prediction
 
 
 def scaling(job: Job, host_gib: float) -> list[Scaled]:
@@ -24,9 +24,9 @@ def scaling(job: Job, host_gib: float) -> list[Scaled]:
 
 
 def _scaled(job: Job, host_gib: float, gpus: int) -> Scaled:
-    fitting = [found for found in every_way(job, host_gib, [gpus]) if found.estimate.fits]
+    roomy = [found for found in every_way(job, host_gib, [gpus]) if found.estimate.roomy]
     return Scaled(
         gpus=gpus,
         own=Estimate(job=replace(job, workers=gpus), host_gib=host_gib),
-        best=min(fitting, key=lambda found: found.estimate.speed.hours, default=None),
+        best=min(roomy, key=lambda found: found.estimate.speed.hours, default=None),
     )

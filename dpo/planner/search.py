@@ -15,7 +15,7 @@ def search(job: Job, host_gib: float, goal: str) -> list[Found]:
     would only fill the table.
     """
     chosen: dict[tuple[int, int, bool, str], Found] = {}
-    fitting = [found for found in every_way(job, host_gib, _powers(job.workers)) if found.estimate.fits]
+    fitting = _fitting(job, host_gib, _powers(job.workers))
     for found in sorted(fitting, key=lambda found: (_cost(found, goal), len(found.overrides))):
         own = found.estimate.job
         chosen.setdefault((own.workers, own.stage, own.offload_optimizer is not None, own.checkpointing), found)
@@ -25,15 +25,20 @@ def search(job: Job, host_gib: float, goal: str) -> list[Found]:
 def ways_to_fit(job: Job, host_gib: float) -> list[Found]:
     """What makes a job fit on its own workers at the least loss of speed: the best with one change, with two, with
     more; and on more workers when nothing else helps."""
-    fitting = [found for found in every_way(job, host_gib, [job.workers]) if found.estimate.fits]
+    fitting = _fitting(job, host_gib, [job.workers])
     if not fitting and not job.on_cpu:  # more processes on one CPU share one memory
-        more = [job.workers * 2**i for i in range(1, 7)]
-        fitting = [found for found in every_way(job, host_gib, more) if found.estimate.fits]
+        fitting = _fitting(job, host_gib, [job.workers * 2**i for i in range(1, 7)])
     chosen: list[Found] = []
     for found in sorted(fitting, key=lambda found: (len(found.overrides), _cost(found, "cheapest"))):
         if not chosen or found.estimate.gpu_hours < WORTH * chosen[-1].estimate.gpu_hours:
             chosen.append(found)
     return chosen[-SUGGESTED:][::-1]
+
+
+def _fitting(job: Job, host_gib: float, workers: list[int]) -> list[Found]:
+    """By more than the error of the prediction; where nothing does, all that fit."""
+    fitting = [found for found in every_way(job, host_gib, workers) if found.estimate.fits]
+    return [found for found in fitting if found.estimate.roomy] or fitting
 
 
 def _cost(found: Found, goal: str) -> float:

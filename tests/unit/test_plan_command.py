@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from planned import job, seven_b
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dpo import cli, run_planner
-from dpo.available_memory import available_gib
 from dpo.build_plan import Machines, job_of, planned_architecture
 from dpo.config.compose import choices, compose_run
 from dpo.config.derive import derive
@@ -28,6 +28,7 @@ from dpo.model.shape import architecture_of, require_shape, stated_config
 from dpo.model.source import policy_source
 from dpo.model.tiny import build_tiny_model
 from dpo.plan_here import PlanHere
+from dpo.planned_lengths import planned_lengths
 from dpo.planner.activations import layer_bytes
 from dpo.planner.choices import way_of
 from dpo.planner.devices import GPUS, cpu_worker
@@ -236,16 +237,41 @@ def test_a_found_way_composes_to_the_job_that_was_planned() -> None:
     assert again.estimate.memory.peak == pytest.approx(one.estimate.memory.peak)
 
 
+def report(folder: Path, pairs: int, **sides: dict[str, float]) -> Path:
+    """What `dpo report` writes, as far as the planner reads it. Four answers to a prompt: a third of the tokens."""
+    measured: dict[str, Any] = {"pairs": pairs, "lengths": sides, "limits": {"max_length": 512}}
+    measured["computed"] = {"answer_once": 9_000, "prompt_once": 27_000}
+    file = folder / "r.json"
+    file.write_text(json.dumps({"measured": measured}))
+    return file
+
+
 def test_lengths_of_a_report(tmp_path: Path) -> None:
-    """Four answers to a prompt: a third of the tokens that their pairs would cost one by one."""
-    side = {"mean": 90.0}
-    measured = {"pairs": 100, "lengths": dict.fromkeys(("prompt", "chosen", "rejected"), side)}
-    measured |= {"computed": {"answer_once": 9_000, "prompt_once": 27_000}}
-    (tmp_path / "r.json").write_text(json.dumps({"measured": measured}))
-    found = read_lengths(tmp_path / "r.json", 0.05)
+    side = {"mean": 90.0, "max": 300, "total": 9_000}
+    file = report(tmp_path, 100, prompt=side, chosen=side, rejected=side)
+    found = read_lengths(file, chosen_only=False)
     assert found is not None
-    assert (found.pairs, found.held_out, found.prompt, found.answer) == (95, 5, 30, 30)
-    assert read_lengths(tmp_path / "none.json", 0.05) is None
+    assert (found.pairs, found.prompt, found.answer, found.answers, found.longest) == (100, 30, 30, 2, 690)
+    alone = read_lengths(file, chosen_only=True)
+    assert alone is not None and (alone.answer, alone.answers, alone.longest) == (30, 1, 390)
+    assert read_lengths(tmp_path / "none.json", chosen_only=False) is None
+
+
+def test_lengths_of_unpaired_rows(tmp_path: Path) -> None:
+    """60 good answers of 90 tokens and 40 bad ones of 40: one to a row, 70 in the mean."""
+    prompt = {"mean": 90.0, "max": 600, "total": 9_000}
+    good, bad = {"mean": 90.0, "max": 900, "total": 5_400}, {"mean": 40.0, "max": 50, "total": 1_600}
+    found = read_lengths(report(tmp_path, 100, prompt=prompt, chosen=good, rejected=bad), chosen_only=False)
+    assert found is not None
+    assert (found.answers, found.answer) == (1, pytest.approx(70 / 3))
+    assert found.longest == 90 + 422 + 50  # a limit of 512 for prompt and answer
+
+
+def test_stated_lengths_reach_to_the_limit() -> None:
+    found = planned_lengths(composed("model=qwen7b", "plan.pairs=61135"))
+    assert (found.pairs, found.held_out, found.prompt, found.answer) == (58078, 3057, 220, 310)
+    assert found.longest == 220 + 2 * (2048 - 220)
+    assert planned_lengths(composed("model=qwen7b", "loss=sft")).answers == 1
 
 
 def test_a_run_that_cannot_fit_is_refused_unless_forced() -> None:
@@ -260,6 +286,8 @@ def test_a_run_that_cannot_fit_is_refused_unless_forced() -> None:
     PlanHere(config=config, model=None, device=cpu_worker(1.0), workers=1, workers_here=1).require_room()
 
 
-def test_memory_of_this_machine_is_known() -> None:
-    whole, half = (available_gib(torch.device("cpu"), n) for n in (1, 2))
-    assert 0 < half < whole < 2**20
+def test_a_fault_of_the_planner_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that nobody has thought of."""
+    monkeypatch.setattr("dpo.plan_here.job_of", lambda *_: 1 / 0)
+    config = composed("model=qwen7b")
+    PlanHere(config=config, model=seven_b(), device=cpu_worker(1.0), workers=1, workers_here=1).require_room()

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.distributed import sizes
+from dpo.errors import ModelError
 from dpo.losses.loss import Loss
 from dpo.model.shape import architecture_of, stated_config
 from dpo.model.source import ModelSource
@@ -21,9 +22,14 @@ def planned_architecture(config: RunConfig, source: ModelSource) -> Architecture
         ModelError: neither a local model nor a shape, and the hub does not have it or cannot be reached.
     """
     stated = config.model.shape
-    if source.build or source.is_folder or stated is None:
+    if stated is not None and not (source.build or source.is_folder):
+        return architecture_of(stated_config(stated), source)
+    try:
         return architecture_of(source.config(), source)
-    return architecture_of(stated_config(stated), source)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} A plan needs its config.json alone, or model.shape as in conf/model/qwen7b.yaml"
+        ) from error
 
 
 class Machines(NamedTuple):

@@ -53,8 +53,8 @@ def require_shape(shape: ShapeConfig | None, config: PretrainedConfig, source: M
     ]
     if wrong:
         raise ModelError(
-            f"{source.setting}={source.name} is not the model that model= describes: {'; '.join(wrong)}. Choose "
-            "model=hf for another model, or correct the shape."
+            f"{source.setting}={source.name} is not the model that model.shape describes: {'; '.join(wrong)}. For "
+            "another model choose model=hf or model.shape=null; otherwise correct the shape."
         )
 
 

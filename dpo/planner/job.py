@@ -15,6 +15,8 @@ PASS_ROWS_CHECKPOINTED = 2
 
 BALANCE = 0.95  # of a step's rows, the mean against the fullest (benchmarks/NOTES.md: 0.95 to 0.99), at best
 
+SPREAD = 0.1  # of a step's tokens: twice the deviation of 128 pairs whose lengths deviate by half their mean
+
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -154,9 +156,14 @@ class Job:
 
     @cached_property
     def fullest_row(self) -> float:
-        """Tokens that a worker holds of the fullest row of the run, about: the longest pair is in one of them."""
+        """Tokens that a worker holds of the fullest row of the run, about. Steps differ by SPREAD: one that just fits
+        into fewer micro-batches fills them to the limit. The longest pair is in a row of its own, if need be."""
         longest = self.lengths.longest * self.pair_tokens / self.lengths.row / self.sequence
-        return max(longest, min(self.row_tokens, self.mean_row / BALANCE))
+        filled = self.global_batch * self.pair_tokens / (self.row_tokens * self.sequence * self.rows_at_a_time)
+        most = filled * (1 + SPREAD)
+        full = math.floor(most) >= max(1, math.ceil(filled * (1 - SPREAD)))
+        fullest = self.row_tokens * (1.0 if full else most / math.ceil(most))
+        return max(longest, self.mean_row, min(self.row_tokens, fullest))
 
     @property
     def scored_share(self) -> float:

@@ -10,9 +10,10 @@ GIB = 2**30
 # CUDA context, libraries' workspaces and NCCL's channels, by common experience; the CPU's was measured (libraries that
 # load on first use, threads' stacks; docs/PLANNING.md).
 CONTEXT_GPU, NCCL_GPU, CONTEXT_CPU = 0.75 * GIB, 0.75 * GIB, 0.15 * GIB
-HALF_CPU = 0.15 * GIB  # more where products in half precision are computed on a CPU, likewise measured
+HALF_CPU = 0.08 * GIB  # more where products in half precision are computed on a CPU, likewise measured
 # Of what comes and goes (activations, logits, buffers), what an allocator cannot use again at once. Assumed for GPUs.
 FRAGMENTED_GPU, FRAGMENTED_CPU = 0.08, 0.05
+MIXED_CPU = 0.9  # of a CPU's heap, where tensors in bf16 stay between float32 copies that pass
 PARTS = (  # in the order of tables and bars
     "weights",
     "gradients",
@@ -189,11 +190,13 @@ def _copying(job: Job, copy: float) -> dict[str, float]:
 
 def _with_reserve(job: Job, parts: dict[str, float]) -> dict[str, float]:
     """With what the device itself takes, and what its allocator cannot use again."""
-    moving = sum(parts.get(name, 0.0) for name in ("activations", "logits", "buffers"))
+    activations, others = parts.get("activations", 0.0), parts.get("logits", 0.0) + parts.get("buffers", 0.0)
     if job.on_cpu:
-        reserve = CONTEXT_CPU + (HALF_CPU if job.compute_bytes == 2 else 0.0) + moving * FRAGMENTED_CPU
+        half = job.compute_bytes == 2
+        reserve = CONTEXT_CPU + (HALF_CPU if half else 0.0)
+        reserve += activations * (MIXED_CPU if half else FRAGMENTED_CPU) + others * FRAGMENTED_CPU
     else:
-        reserve = CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0) + moving * FRAGMENTED_GPU
+        reserve = CONTEXT_GPU + (NCCL_GPU if job.workers > 1 else 0.0) + (activations + others) * FRAGMENTED_GPU
     return {name: size for name, size in (parts | {"reserve": reserve}).items() if size}
 
 

@@ -144,6 +144,11 @@ class Job:
         return self.reference in ("sharded", "moving", "adapter_off")
 
     @property
+    def saved_bytes(self) -> int:
+        """Of a checkpoint, per trained weight: itself, two moments and, where it moves, the reference's; float32."""
+        return 16 if self.reference == "moving" else 12
+
+    @property
     def pair_tokens(self) -> float:
         """Tokens that a pair costs."""
         return self.lengths.row if self.layout == "packed" else self.lengths.padded

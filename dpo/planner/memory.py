@@ -61,7 +61,7 @@ def memory(job: Job) -> Memory:
     if job.on_cpu:
         phases["export"] = _exporting(job)
     own = state(job)
-    checkpoint = 12.0 * job.trained
+    checkpoint = float(job.saved_bytes * job.trained)
     return Memory(
         phases={name: _with_reserve(job, parts) for name, parts in phases.items()},
         host={} if job.on_cpu else _host(job),
@@ -168,8 +168,8 @@ def _self_check(job: Job) -> dict[str, float]:
 def _saving(job: Job) -> dict[str, float]:
     """Weight and moments of one parameter at a time, gathered from all workers; on a CPU beside the worker's share of
     the copy, in which one parameter may be the most."""
-    one = 12.0 * min(job.model.largest, job.trained)
-    share = max(12.0 * job.trained / job.workers, one) if job.on_cpu else 0.0
+    one = float(job.saved_bytes) * min(job.model.largest, job.trained)
+    share = max(job.saved_bytes * job.trained / job.workers, one) if job.on_cpu else 0.0
     return _copying(job, share + (one if job.stage else 0.0))
 
 
@@ -213,7 +213,7 @@ def _host(job: Job) -> dict[str, float]:
     parts = {
         "offloaded": offloaded,
         "activations": activations(job).moved * here,
-        "checkpoint": 12.0 * job.trained * share if job.saves_copy else 0.0,
+        "checkpoint": float(job.saved_bytes) * job.trained * share if job.saves_copy else 0.0,
         "export": float(job.model.parameters * job.compute_bytes),
         "processes": float(HOST_WORKER * here),
     }

@@ -97,6 +97,10 @@ def test_a_checkpoint_gathers_one_parameter_after_the_other() -> None:
     assert memory(on_cpu).phases["checkpoint"]["checkpoint"] == 12 * N / 2 + 12 * 800
 
 
+def test_a_reference_that_moves_is_saved_too() -> None:
+    assert memory(job(reference="moving")).checkpoint == 16 * N == memory(job()).checkpoint * 4 / 3
+
+
 def test_checkpointing_keeps_less_and_works_on_one_layer() -> None:
     kept = {kind: activations(job(checkpointing=kind)) for kind in ("none", "selective", "full")}
     tokens = job().fullest_row

@@ -115,6 +115,13 @@ def _checkpoints(composed: Composed, words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _plan(composed: Composed, words: list[str]) -> int:
+    from dpo.run_planner import run_planner
+
+    sys.stdout.write(run_planner(composed))
+    return 0
+
+
 def _sweep(overrides: list[str], words: list[str]) -> int:
     from dpo.run_sweep import run_sweep
 
@@ -183,6 +190,13 @@ COMMANDS = {
     command.name: command
     for command in (
         Command(name="train", summary="train a model, as train.py does", usage=usage.TRAIN, run=_train),
+        Command(
+            name="plan",
+            summary="say whether a run fits and how long it takes, before it is queued",
+            usage=usage.PLAN,
+            run=_plan,
+            alone=True,
+        ),
         Command(
             name="prepare",
             summary="read, check and tokenize the pairs and keep them, nothing else",

@@ -40,6 +40,7 @@ from dpo.export import Trained, export
 from dpo.losses.loss import Loss
 from dpo.model.source import ModelSource
 from dpo.model_card import model_card
+from dpo.plan_here import PlanHere
 from dpo.preempt import Stopped, StopRequest
 from dpo.progress import Progress
 from dpo.recorder import Recorder
@@ -125,6 +126,9 @@ class Run:
         self.stop.watch(self.folder.path / STOP)
         if self.world.is_main:
             write_status(self.folder, state="running", why="", stop_seconds=None, name=self.folder.name)
+        plan_here = PlanHere.of(self.config, self.source, self.world)
+        # A run that is done is shown on any machine.
+        self.world.on_main(lambda: None if self.folder.final.exists() else plan_here.require_room())
         sets = build_data(self.config, self.text, self.folder, self.world, self.stop)
         loss = Loss(self.config.loss)
         groups = self.stop.alone(lambda: build_groups(self.config, sets, loss))
@@ -135,6 +139,7 @@ class Run:
             return self._show(step)
         if self.world.is_main:
             write_settings(self.config, self.folder)  # not before: a run that is done keeps those it was trained with
+        plan_here.tell(groups.train, len(sets.held_out))
         fill_reference(self.config, self.source, groups, self.world, self.stop)
         trainer, policy = self._assemble(sets, groups, loss, plan)
         self.stop.check()

@@ -16,6 +16,7 @@ from dpo.distributed import launcher
 from dpo.distributed.world import World, start_world
 from dpo.log import quiet_model_loading
 from dpo.model import attention, kernels, remote_code, ulysses
+from dpo.model.shape import require_shape
 from dpo.model.source import ModelSource, policy_source, reference_source
 from dpo.optim import require_optimizer
 from dpo.preempt import StopRequest
@@ -83,7 +84,9 @@ def prepare(composed: Composed) -> tuple[ModelSource, Text]:
     if config.model.trust_remote_code:
         _warn_of_code(source, reference_source(config.reference, source))  # before any of it runs
     with remote_code.allowed(source):
-        return source, build_text(config.model, source)
+        text = build_text(config.model, source)
+    require_shape(config.model.shape, text.model, source)
+    return source, text
 
 
 def _warn_of_code(*sources: ModelSource) -> None:

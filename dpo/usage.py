@@ -24,6 +24,25 @@ Options:
 Every setting is explained in dpo/config/schema.py; the files under conf/ show what each choice sets.
 """
 
+PLAN = """\
+Says before a run is queued whether it fits and how long it takes: memory per GPU by part, host memory, disk,
+operations, traffic, time and cost. No GPU, no weights; no network where the model is on this machine or conf/model
+states its shape.
+
+  python -m dpo plan model=qwen7b zero=zero3 plan.gpus=8 plan.gpu=h100-80gb plan.pairs=61135
+  python -m dpo plan model=qwen7b plan.gpus=8 plan.search=true plan.goal=cheapest
+  python -m dpo plan model=qwen72b plan.scaling=true
+
+  plan.gpu=a10g|rtx4090|l40s|a100-40gb|a100-80gb|h100-80gb|h200-141gb|b200|mi300x
+  plan.gpus, plan.gpus_per_node, plan.network_gbps, plan.host_gib     the machines
+  plan.pairs, plan.prompt_tokens, plan.answer_tokens                  the data, where `dpo report` has not measured it
+  plan.efficiency=0.45             share of the GPU's matrix throughput that you measured
+  plan.search=true                 micro-batch, ZeRO stage, offload, checkpointing, shared rows, number of GPUs
+  plan.scaling=true                the same run on 8 to 1024 GPUs
+
+Settings are those of train.py (python -m dpo train --help), which prints the short form when it starts.
+"""
+
 PREPARE = """\
 Reads, checks and tokenizes the pairs of a run, in parallel, and keeps them: no weights, no GPU. train.py does the same
 by itself before its first step; alone it serves a sweep, or a machine with many cores and no GPU.

@@ -1,5 +1,6 @@
 """One worker's share of one save, written by a thread of its own while training goes on."""
 
+import heapq
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from dpo.checkpoint.manifest import FileRecord
 from dpo.checkpoint.tensor_file import write_tensors
 from dpo.disk import explain, require_folder
 from dpo.distributed.engine import Engine
+from dpo.distributed.placement import shape
 from dpo.distributed.world import World
 
 log = logging.getLogger(__name__)
@@ -75,14 +77,15 @@ class Writing:
 
 
 def copy_share(engine: Engine, world: World) -> dict[str, Tensor] | None:
-    """Every n-th parameter's state, copied to the host's memory: 12 bytes per trained weight, divided by the number of
-    workers that see worker 0's storage; None for the others. A collective: all see every tensor pass by, each keeps its
-    own."""
+    """This worker's part of the parameters' state, copied to the host's memory: 12 bytes per trained weight, divided as
+    evenly as whole parameters allow by the number of workers that see worker 0's storage; None for the others. A
+    collective: all see every tensor pass by."""
     writers = list(world.near)
-    mine = writers.index(world.rank) if world.rank in writers else None
+    shares = _share_out({name: shape(p).numel() for name, p in engine.parameters()}, len(writers))
+    mine = shares[writers.index(world.rank)] if world.rank in writers else None
     share: dict[str, Tensor] = {}
-    for i, (name, tensors) in enumerate(engine.state()):
-        if i % len(writers) == mine:
+    for name, tensors in engine.state():
+        if mine is not None and name in mine:
             share |= {f"{part}/{name}": _copied(tensor) for part, tensor in tensors.items()}
     return None if mine is None else share
 
@@ -93,6 +96,18 @@ def _name(world: World) -> str:
     if world.rank not in writers:
         return ""
     return f"state-{writers.index(world.rank):05d}-of-{len(writers):05d}.safetensors"
+
+
+def _share_out(sizes: dict[str, int], workers: int) -> list[set[str]]:
+    """Names per worker: the largest first to whom has least (LPT, Graham 1969). Embedding and output head of a small
+    model are most of it: taken in turns, both can fall to one worker."""
+    shares: list[set[str]] = [set() for _ in range(workers)]
+    least = [(0, worker) for worker in range(workers)]
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        held, worker = heapq.heappop(least)
+        shares[worker].add(name)
+        heapq.heappush(least, (held + sizes[name], worker))
+    return shares
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class Composed:
 
     config: schema.RunConfig
     notes: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # that it was composed with
 
 
 def compose_run(overrides: list[str], world_size: int) -> Composed:
@@ -77,7 +78,7 @@ def compose_run(overrides: list[str], world_size: int) -> Composed:
         notes.append(
             f"model={config.model.path or config.model.build}, pairs: {pairs} (data= or data.path= choose others)"
         )
-    return Composed(config=config, notes=notes)
+    return Composed(config=config, notes=notes, overrides=overrides)
 
 
 def as_yaml(config: schema.RunConfig) -> str:
@@ -219,6 +220,7 @@ def _register_schemas() -> None:
         "guard": schema.GuardConfig,
         LAUNCH: LaunchConfig,
         "doctor": schema.DoctorConfig,
+        "plan": schema.PlanConfig,
     }
     for group, node in single.items():
         store(group="schema", name=group, node=node)

@@ -5,14 +5,16 @@ from pathlib import Path
 from dpo.config.schema import LoraAdapterConfig, RunConfig
 from dpo.losses.loss import Loss
 from dpo.optim import default_lr
+from dpo.planner.job import pass_rows
 
 # In output_dir beside the runs:
-CACHE, DATA_CACHE, REPORTS, SLURM_LOGS = NO_RUNS = ("reference_cache", "data_cache", "data_reports", "slurm_logs")
-# Tokens of a row of the reference pass, in rows of training. Nothing is kept for backward: by count of its tensors a
-# pass holds the activations of one layer (some 32 bytes per token and hidden unit in bf16), training those of all. With
-# checkpointing training keeps the layers' inputs and one layer, some 90 bytes at 28 layers: 4 rows would need more.
-PASS_ROWS = 4
-PASS_ROWS_CHECKPOINTED = 2
+CACHE, DATA_CACHE, REPORTS, PLANS, SLURM_LOGS = NO_RUNS = (
+    "reference_cache",
+    "data_cache",
+    "data_reports",
+    "plans",
+    "slurm_logs",
+)
 
 
 def derive(config: RunConfig) -> list[str]:
@@ -28,8 +30,7 @@ def derive(config: RunConfig) -> list[str]:
     config.data.cache_dir = data_cache_dir(config)
     if config.reference.batch_tokens is None:
         saving = config.model.gradient_checkpointing != "none" or config.model.activation_offload
-        rows = PASS_ROWS_CHECKPOINTED if saving else PASS_ROWS
-        config.reference.batch_tokens = rows * config.optim.micro_batch_tokens
+        config.reference.batch_tokens = pass_rows(saving) * config.optim.micro_batch_tokens
     if config.reference.kind == "auto":
         config.reference.kind, why = _reference(config)
         notes.append(f"reference={config.reference.kind}: {why}")
@@ -44,6 +45,11 @@ def cache_dir(config: RunConfig) -> str:
 def data_cache_dir(config: RunConfig) -> str:
     """Where prepared pairs are kept."""
     return config.data.cache_dir or str(Path(config.output_dir) / DATA_CACHE)
+
+
+def plans_dir(config: RunConfig) -> str:
+    """Where pictures of plans are written."""
+    return str(Path(config.output_dir) / PLANS)
 
 
 def reports_dir(config: RunConfig) -> str:

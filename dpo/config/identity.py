@@ -13,7 +13,7 @@ from dpo.data.read.listing import short_name
 
 # These change where and how a run computes, or what it writes down, but not what it computes.
 PLACE = ("name", "resume", "output_dir")
-ELSEWHERE = (*PLACE, "track", "checkpoint", "zero", "guard", "expect", "doctor")
+ELSEWHERE = (*PLACE, "track", "checkpoint", "zero", "guard", "expect", "doctor", "plan")
 SAME_NUMBERS = (
     "deterministic",
     "optim.micro_batch_tokens",
@@ -31,6 +31,7 @@ SAME_NUMBERS = (
     "reference.batch_tokens",
     "reference.spot_check",
 )
+SHAPE = "model.shape"  # what model.path says already
 # In a run that continues; and how it is watched: eval.*, but not what is held out.
 MAY_CHANGE = ("optim.epochs", "optim.max_steps", "optim.kind")
 OF_THE_DATA = (
@@ -45,7 +46,7 @@ NOTES = {"optim.epochs": LENGTH_NOTE, "optim.max_steps": LENGTH_NOTE}
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that decide the result, flat: {"loss.beta": 0.1, ...}."""
     flat = _flatten({key: value for key, value in config.items() if key not in ELSEWHERE})
-    return {key: value for key, value in flat.items() if key not in SAME_NUMBERS}
+    return {key: value for key, value in flat.items() if key not in SAME_NUMBERS and not key.startswith(SHAPE)}
 
 
 def run_name(config: RunConfig) -> str:

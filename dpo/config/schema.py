@@ -11,6 +11,8 @@ from dpo.config.doctor import DoctorConfig
 from dpo.config.expect import ExpectConfig
 from dpo.config.fields import number, one_of
 from dpo.config.losses import LossConfig
+from dpo.config.plan import PlanConfig
+from dpo.config.shape import ShapeConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,6 +33,7 @@ class ModelConfig:
     dropout: bool = False  # keep the base model's own dropout in training
     trust_remote_code: bool = False  # run Python code that comes with the model
     eos_token: str | None = None  # for a tokenizer that has none: the text of the token that ends a turn
+    shape: ShapeConfig | None = None  # for the planner, of a model on the hub; a local folder's config.json needs none
 
 
 @dataclass(kw_only=True, slots=True)
@@ -261,3 +264,4 @@ class RunConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     expect: ExpectConfig = field(default_factory=ExpectConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -25,7 +25,7 @@ class DictEngine:
         }
 
     def parameters(self) -> list[tuple[str, Any]]:
-        return [(name, None) for name in self.tensors]
+        return [(name, parts["weight"]) for name, parts in self.tensors.items()]
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield from self.tensors.items()

@@ -208,6 +208,15 @@ def test_two_workers_write_one_checkpoint(tmp_path: Path) -> None:
     assert found.equals(engine)
 
 
+def test_embedding_and_head_are_copied_by_different_workers() -> None:
+    """In turns, worker 0 would have both: nearly everything."""
+    sizes = {"embed": 100, "q": 10, "k": 10, "norm": 1, "head": 100}
+    assert writing._share_out(sizes, 1) == [set(sizes)]
+    shares = writing._share_out(sizes, 2)
+    assert shares == [{"embed", "q", "norm"}, {"head", "k"}]
+    assert writing._share_out({"only": 5}, 2) == [{"only"}, set()]
+
+
 def test_workers_on_disks_of_their_own(tmp_path: Path) -> None:
     """Those who share storage with worker 0 write all of it, and all load it from there."""
     written, found = DictEngine(), [DictEngine(seed=3) for _ in range(3)]

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from dpo.errors import EnvironmentProblem
+from dpo.errors import ConfigError, EnvironmentProblem, UserError
 from dpo.log import setup_logging
 
 log = logging.getLogger("dpo.distributed.master")  # run as a module it is called __main__
@@ -29,7 +29,8 @@ NO_ANSWER = "packets vanish: another address, or a firewall between the two"
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0 when machine 0 can be met, 2 when something has to be changed first."""
+    """Returns the exit code: 0 when machine 0 can be met, 1 when it is not there yet, 2 when something has to be
+    changed first: launch/keep.sh tries again after 1."""
     setup_logging(is_main=True)
     machines, number, address, port, seconds = arguments
     try:
@@ -40,16 +41,16 @@ def main(arguments: list[str]) -> int:
         else:
             wait_for(address, int(port), float(seconds))
             log.info("machine %s of %s: machine 0 answers at %s:%s and shows the log", number, machines, address, port)
-    except EnvironmentProblem as problem:
+    except UserError as problem:
         log.error("%s", problem)
-        return 2
+        return 2 if isinstance(problem, ConfigError) else 1
     return 0
 
 
 def _require_number(machines: str, number: str) -> None:
     if not (machines.isdecimal() and number.isdecimal() and int(number) < int(machines)):
-        raise EnvironmentProblem(
-            f"NODES={machines} NODE_RANK={number}: NODES is the number of machines, and NODE_RANK counts them from 0"
+        raise ConfigError(
+            [f"NODES={machines} NODE_RANK={number}: NODES is the number of machines, NODE_RANK counts them from 0"]
         )
 
 
@@ -57,13 +58,16 @@ def require_own(address: str, port: int) -> None:
     """Machine 0 itself.
 
     Raises:
-        EnvironmentProblem: the address is another machine's or means this one only to itself, or the port is taken.
+        ConfigError: the address is another machine's, or means this one only to itself.
+        EnvironmentProblem: the name cannot be resolved, or the port is taken.
     """
     found = resolve(address)
     if ipaddress.ip_address(found).is_loopback:
-        raise EnvironmentProblem(
-            f"MASTER_ADDR={address} is {found} here, which leads every machine to itself (/etc/hosts?): give this "
-            "machine's address on the network (`ip -brief address` lists them), the same on all machines"
+        raise ConfigError(
+            [
+                f"MASTER_ADDR={address} is {found} here, which leads every machine to itself (/etc/hosts?): give this "
+                "machine's address on the network (`ip -brief address` lists them), the same on all machines"
+            ]
         )
     family = socket.AF_INET6 if ":" in found else socket.AF_INET
     try:
@@ -73,9 +77,11 @@ def require_own(address: str, port: int) -> None:
             raise EnvironmentProblem(
                 f"MASTER_PORT={port} is in use on this machine: give another one, the same on all machines"
             ) from error
-        raise EnvironmentProblem(
-            f"MASTER_ADDR={address} ({found}) is no address of this machine, which is NODE_RANK=0: {error.strerror}. "
-            "Start it with NODE_RANK=0 on that machine, or give an address of this one (`ip -brief address`)"
+        raise ConfigError(
+            [
+                f"MASTER_ADDR={address} ({found}) is no address of this machine, which is NODE_RANK=0: {error.strerror}"
+                ". Start it with NODE_RANK=0 on that machine, or give an address of this one (`ip -brief address`)"
+            ]
         ) from error
 
 

@@ -14,7 +14,7 @@ import pytest
 from dpo.distributed import master, network
 from dpo.distributed.master import main, require_own, resolve, wait_for
 from dpo.distributed.network import choose_interface, interface_to
-from dpo.errors import EnvironmentProblem
+from dpo.errors import ConfigError, EnvironmentProblem
 
 pytestmark = pytest.mark.unit
 
@@ -76,17 +76,13 @@ def test_a_name_that_means_nothing() -> None:
 
 def test_machine_0_is_not_to_be_found_at_loopback(free: int) -> None:
     """Debian's /etc/hosts: a machine's own name is 127.0.1.1."""
-    with pytest.raises(
-        EnvironmentProblem, match=r"MASTER_ADDR=localhost is \S+ here, which leads every machine to itself"
-    ):
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR=localhost is \S+ here, which leads every machine to itself"):
         require_own("localhost", free)
 
 
 def test_the_address_of_another_machine(free: int) -> None:
     """192.0.2.0/24 is nobody's (RFC 5737)."""
-    with pytest.raises(
-        EnvironmentProblem, match=r"192\.0\.2\.1 \(192\.0\.2\.1\) is no address of this machine.*NODE_RANK=0"
-    ):
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1 \(192\.0\.2\.1\) is no address of this machine.*NODE_RANK=0"):
         require_own("192.0.2.1", free)
 
 
@@ -111,6 +107,7 @@ def test_the_exit_code_and_what_is_said(listening: int, caplog: pytest.LogCaptur
     assert main(["2", "1", "127.0.0.1", str(listening), "0"]) == 0
     assert f"machine 1 of 2: machine 0 answers at 127.0.0.1:{listening}" in caplog.text
     assert main(["2", "0", "192.0.2.1", "29500", "0"]) == 2
+    assert main(["2", "1", "no.such.invalid", "29500", "0"]) == 1, "keep.sh tries again: name servers come back"
 
 
 def test_local_sh_asks_for_what_several_machines_need(tmp_path: Path) -> None:

@@ -75,13 +75,13 @@ class Cluster:
         """The same, once it is over."""
         return self.until(number, lambda job: job["JobState"] in OVER)
 
-    def until(self, number: str, found: Callable[[dict[str, str]], bool], over: bool = False) -> dict[str, str]:
-        """What Slurm knows of a job once `found` is true of it; `over`: although it has ended."""
+    def until(self, number: str, found: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        """What Slurm knows of a job once `found` is true of it."""
         end = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < end:
             if found(job := self.job(number)):
                 return job
-            assert over or job["JobState"] not in OVER, f"job {number} is over: {job}"
+            assert job["JobState"] not in OVER, f"job {number} is over: {job}"
             time.sleep(0.2)
         raise AssertionError(f"waited {LIMIT_SECONDS} s for job {number}: {self.job(number)}")
 

@@ -13,7 +13,7 @@ import pytest
 from resumed import numbers
 from slurm_cluster import HELD, LIMIT_SECONDS, Cluster, missing
 
-from launch import ROOT, TWENTY
+from launch import ROOT, TWENTY, read_rows
 
 pytestmark = [
     pytest.mark.run,
@@ -31,8 +31,7 @@ def jobs(slurm: Cluster, desk: Path) -> dict[str, str]:
     """Numbers of the jobs."""
     two = (*TWENTY, "zero=zero3")
     (desk / "bad.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
-    # Slurm looks at its clock every 30 s and may give notice 30 s early: here after 20 to 50 s of the two minutes.
-    hurried = ("--nodes=2", "--time=2", "--signal=B:USR1@70", "--output=limited.log")
+    hurried = ("--nodes=2", "--time=60", "--signal=B:USR1@600", "--output=limited.log")
     limited = slurm.sbatch(*hurried, TRAIN, *two, "name=limited", cwd=desk, NPROC="1", PYTHONPATH=HELD)
     (undisturbed,) = slurm.submit(*CPU, "launch.nodes=2", *two, "name=undisturbed", cwd=desk)
     own = [setting for setting in TWENTY if not setting.startswith("data.demo")]
@@ -46,6 +45,30 @@ def jobs(slurm: Cluster, desk: Path) -> dict[str, str]:
 
 def log_of(desk: Path, name: str) -> str:
     return (desk / name).read_text()
+
+
+def test_a_job_whose_time_is_up_continues_to_the_same_weights(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
+    number, found, expected = jobs["limited"], desk / "limited", desk / "undisturbed"
+    slurm.until(number, lambda job: any(row["step"] == 2 for row in read_rows(found / "metrics.jsonl")))
+    limit(slurm, number, minutes=10)  # the notice of 600 s is due: Slurm gives it when it looks next, every 30 s
+    slurm.until(number, lambda job: job["Restarts"] == "1")
+    limit(slurm, number, minutes=60)
+    job = slurm.ended(number)
+    text = log_of(desk, "limited.log")
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1"), text
+    assert "limited: stopped after step 2 of 20: received SIGUSR1" in text
+    assert "resume: continuing from limited/checkpoints/step-00000002" in text
+    assert slurm.ended(jobs["undisturbed"])["JobState"] == "COMPLETED"
+    assert numbers(found / "metrics.jsonl") == numbers(expected / "metrics.jsonl")
+    files = [path.relative_to(expected) for path in expected.glob("checkpoints/step-00000020/*.safetensors")]
+    assert len(files) >= 2
+    for file in (Path("final/model.safetensors"), *files):
+        assert (found / file).read_bytes() == (expected / file).read_bytes(), file
+
+
+def limit(slurm: Cluster, number: str, minutes: int) -> None:
+    """Give a job another end; only root may give it more time."""
+    slurm.must("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes}")
 
 
 def test_a_failing_job_leaves_its_exit_code_and_says_why_in_the_last_line(
@@ -76,22 +99,6 @@ def test_a_sweep_computes_its_reference_once(slurm: Cluster, desk: Path, jobs: d
     assert [log.splitlines()[-1] for log in logs[1:]] == [
         f"[slurm] swept/sweep-beta{beta}: done, step 3 of 3" for beta in ("0.1", "0.5")
     ]
-
-
-def test_a_job_whose_time_is_up_continues_to_the_same_weights(slurm: Cluster, desk: Path, jobs: dict[str, str]) -> None:
-    slurm.ended(jobs["undisturbed"])
-    job = slurm.ended(jobs["limited"])
-    text = log_of(desk, "limited.log")
-    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1"), text
-    # On a machine so busy that USR1 comes before the workers listen, they stop by the end that Slurm told them.
-    assert re.search(r"limited: stopped after step 2 of 20: (received SIGUSR1|reached checkpoint.deadline=auto)", text)
-    assert "resume: continuing from limited/checkpoints/step-00000002" in text
-    found, expected = desk / "limited", desk / "undisturbed"
-    assert numbers(found / "metrics.jsonl") == numbers(expected / "metrics.jsonl")
-    files = [path.relative_to(expected) for path in expected.glob("checkpoints/step-00000020/*.safetensors")]
-    assert len(files) >= 2
-    for file in (Path("final/model.safetensors"), *files):
-        assert (found / file).read_bytes() == (expected / file).read_bytes(), file
 
 
 OWNER = """

@@ -26,6 +26,9 @@ pytestmark = pytest.mark.unit
 class Engine:
     """One parameter."""
 
+    def parameters(self) -> list[tuple[str, Tensor]]:
+        return [("p", torch.zeros(2))]
+
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "p", {"weight": torch.zeros(2)}
 

@@ -21,7 +21,8 @@ class Open:
 
 def test_a_pass_that_was_stopped_says_that_it_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     world = SimpleNamespace(watchdog=SimpleNamespace(explained=Open), close=lambda: None)
-    config = SimpleNamespace(reference=SimpleNamespace(kind="cached"), loss=None)
+    checkpoint = SimpleNamespace(stopped_code=0)
+    config = SimpleNamespace(reference=SimpleNamespace(kind="cached"), loss=None, checkpoint=checkpoint)
     began: Any = SimpleNamespace(config=config, world=world, text=None, folder=None, source=None)
     sets = SimpleNamespace(train=[], held_out=[])
     stop = StopRequest()
@@ -38,3 +39,5 @@ def test_a_pass_that_was_stopped_says_that_it_is_not_done(monkeypatch: pytest.Mo
     assert run_reference.run_reference(composed, stop) == 0
     monkeypatch.setattr(run_reference, "fill_reference", stopped)
     assert run_reference.run_reference(composed, stop) == 75
+    checkpoint.stopped_code = 9
+    assert run_reference.run_reference(composed, stop) == 9

@@ -46,7 +46,10 @@ def test_no_run_is_no_success(tmp_path: Path) -> None:
     assert describe(RunFolder(tmp_path / "x")) == (f"{tmp_path / 'x'}: no run has begun here", 1)
 
 
-def test_a_run_is_found_by_its_folder_or_by_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_found_by_its_folder_or_by_its_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "setup_logging", lambda is_main: None)  # the test's logging stays as it is
     finished(tmp_path / "x")
     assert cli.command_line(["status", str(tmp_path / "x")]) == 0
     assert cli.command_line(["status", f"output_dir={tmp_path}", "name=x", "optim.lr=1e-6"]) == 0
